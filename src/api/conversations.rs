@@ -1,0 +1,247 @@
+//! `/conversations`: places messages are in.
+
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+
+use super::{Caller, Group, Reply, trace};
+use crate::command::Commands;
+use crate::command::conversations::OpenConversation;
+use crate::domain::conversation::{Context, ContextKind, Kind};
+use crate::domain::ids::UserId;
+use crate::domain::page;
+use crate::error::Result;
+use crate::query::Queries;
+use crate::query::conversations::View;
+
+/// The sorts of things a conversation can be about.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename = "ContextType", rename_all = "lowercase")]
+enum ContextType {
+    Order,
+    Product,
+    Store,
+}
+
+/// What a conversation is about.
+#[derive(Debug, Object)]
+#[oai(rename = "Context", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ContextBody {
+    /// The sort of thing.
+    #[oai(rename = "type")]
+    kind: ContextType,
+    /// The shop's own id of it, at most 128 characters.
+    id: String,
+    /// Its name for people, at most 200 characters.
+    title: Option<String>,
+    /// Its page (http or https).
+    url: Option<String>,
+    /// Its picture (http or https).
+    image_url: Option<String>,
+}
+
+/// A conversation to open, or to find.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct NewConversation {
+    /// The ids of everybody in it; your own may be left out.
+    #[oai(default)]
+    participants: Vec<String>,
+    /// The one other participant: short for `participants` with one id.
+    recipient_id: Option<String>,
+    /// What it is about. The same users have one conversation for each context, and one without.
+    context: Option<ContextBody>,
+}
+
+/// A user in a conversation.
+#[derive(Debug, Object)]
+#[oai(rename = "Participant", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ParticipantBody {
+    /// Who.
+    user_id: String,
+    /// Their name.
+    name: Option<String>,
+    /// As what: buyer, seller, agent or admin.
+    role: String,
+    /// The seq up to which they have read.
+    read_seq: u64,
+}
+
+/// The newest message of a conversation.
+#[derive(Debug, Object)]
+#[oai(rename = "LastMessage", rename_all = "camelCase")]
+struct LastMessageBody {
+    /// Its id.
+    id: String,
+    /// Its place in the log.
+    seq: u64,
+    /// Who sent it.
+    sender_id: String,
+    /// The first 140 characters of its text.
+    text: String,
+    /// When it was sent.
+    created_at: String,
+}
+
+/// A place messages are in.
+#[derive(Debug, Object)]
+#[oai(rename = "Conversation", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ConversationBody {
+    /// Names it for ever (`cnv_...`).
+    id: String,
+    /// direct or group.
+    kind: String,
+    /// Who is in it.
+    participants: Vec<ParticipantBody>,
+    /// What it is about.
+    context: Option<ContextBody>,
+    /// Who opened it.
+    created_by: String,
+    /// When.
+    created_at: String,
+    /// Its newest message.
+    last_message: Option<LastMessageBody>,
+}
+
+/// A page of conversations.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct ConversationPage {
+    /// The most recently active first.
+    items: Vec<ConversationBody>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl From<ContextBody> for Context {
+    fn from(body: ContextBody) -> Self {
+        Self {
+            kind: match body.kind {
+                ContextType::Order => ContextKind::Order,
+                ContextType::Product => ContextKind::Product,
+                ContextType::Store => ContextKind::Store,
+            },
+            id: body.id,
+            title: body.title,
+            url: body.url,
+            image_url: body.image_url,
+        }
+    }
+}
+
+impl From<Context> for ContextBody {
+    fn from(context: Context) -> Self {
+        Self {
+            kind: match context.kind {
+                ContextKind::Order => ContextType::Order,
+                ContextKind::Product => ContextType::Product,
+                ContextKind::Store => ContextType::Store,
+            },
+            id: context.id,
+            title: context.title,
+            url: context.url,
+            image_url: context.image_url,
+        }
+    }
+}
+
+impl From<View> for ConversationBody {
+    fn from(view: View) -> Self {
+        let View { conversation, mut names, read, last_message } = view;
+        Self {
+            id: conversation.id.to_string(),
+            kind: match conversation.kind {
+                Kind::Direct => "direct".into(),
+                Kind::Group => "group".into(),
+            },
+            participants: conversation
+                .participants
+                .iter()
+                .map(|participant| ParticipantBody {
+                    user_id: participant.user_id.to_string(),
+                    name: names.remove(&participant.user_id),
+                    role: participant.role.to_string(),
+                    read_seq: read.get(&participant.user_id).copied().unwrap_or(0),
+                })
+                .collect(),
+            context: conversation.context.map(ContextBody::from),
+            created_by: conversation.created_by.to_string(),
+            created_at: conversation.created_at.to_string(),
+            last_message: last_message.map(|last| LastMessageBody {
+                id: last.id.to_string(),
+                seq: last.seq,
+                sender_id: last.sender_id.to_string(),
+                text: last.excerpt,
+                created_at: last.created_at.to_string(),
+            }),
+        }
+    }
+}
+
+impl NewConversation {
+    fn into_command(self) -> Result<OpenConversation> {
+        let ids = self.participants.iter().chain(&self.recipient_id);
+        Ok(OpenConversation {
+            participants: ids.map(|id| id.parse()).collect::<Result<Vec<UserId>>>()?,
+            context: self.context.map(Context::from),
+        })
+    }
+}
+
+#[derive(ApiResponse)]
+enum Opened {
+    /// These users had it already.
+    #[oai(status = 200)]
+    Found(Json<ConversationBody>),
+    /// It is new.
+    #[oai(status = 201)]
+    Created(Json<ConversationBody>),
+}
+
+/// The resource.
+pub struct ConversationsApi;
+
+#[OpenApi(prefix_path = "/conversations", tag = "Group::Conversations")]
+impl ConversationsApi {
+    /// Open a conversation, or find the one these users have
+    #[oai(path = "/", method = "post", operation_id = "openConversation")]
+    async fn open(
+        &self,
+        commands: Data<&Commands>,
+        queries: Data<&Queries>,
+        caller: Caller,
+        request: &Request,
+        body: Json<NewConversation>,
+    ) -> Reply<Opened> {
+        let opened = commands.open_conversation(&caller.0, body.0.into_command()?, trace(request)).await?;
+        let view = Json(queries.opened(opened.conversation, opened.created).await?.into());
+        Ok(if opened.created { Opened::Created(view) } else { Opened::Found(view) })
+    }
+
+    /// The caller's conversations, the most recently active first
+    #[oai(path = "/", method = "get", operation_id = "listConversations")]
+    async fn list(
+        &self,
+        queries: Data<&Queries>,
+        caller: Caller,
+        /// How many, 1 to 200; 50 if not given.
+        limit: Query<Option<u32>>,
+        /// Where to go on: the `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Reply<Json<ConversationPage>> {
+        let before = cursor.0.map(|cursor| cursor.parse()).transpose()?;
+        let page = queries.conversations(&caller.0, before, page::limit(limit.0)?).await?;
+        Ok(Json(ConversationPage {
+            items: page.items.into_iter().map(ConversationBody::from).collect(),
+            next_cursor: page.next.map(page::Edge::opaque),
+        }))
+    }
+
+    /// One of the caller's conversations
+    #[oai(path = "/:id", method = "get", operation_id = "getConversation")]
+    async fn get(&self, queries: Data<&Queries>, caller: Caller, id: Path<String>) -> Reply<Json<ConversationBody>> {
+        Ok(Json(queries.conversation(&caller.0, id.parse()?).await?.into()))
+    }
+}

@@ -1,0 +1,115 @@
+//! `/messages`: what was said.
+
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::types::Any;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+
+use super::wire::MessageBody;
+use super::{Caller, Group, Reply, trace};
+use crate::command::Commands;
+use crate::command::messages::Draft;
+use crate::domain::page::{self, Edge, Range};
+use crate::query::Queries;
+
+/// A message to send.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct NewMessage {
+    /// Where (`cnv_...`).
+    conversation_id: Option<String>,
+    /// Your own id; it is checked, and may be left out.
+    sender_id: Option<String>,
+    /// A participant you expect to be there.
+    recipient_id: Option<String>,
+    /// What you say: 1 to 8,000 characters.
+    text: Option<String>,
+    /// Not supported yet: a message with one is refused.
+    attachment: Option<Any<serde_json::Value>>,
+    /// Your own id for this send: sent again with the same one, it is the same message.
+    client_message_id: Option<String>,
+}
+
+/// A page of a conversation's history, oldest first.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct MessagePage {
+    /// The messages.
+    items: Vec<MessageBody>,
+    /// Where to go on in the same direction: the next `before`, or the next `after` if you asked with `after`. Null at the
+    /// end.
+    next_cursor: Option<String>,
+    /// Where older messages go on: the next `before`. Null at the beginning of the conversation.
+    older_cursor: Option<String>,
+    /// Where newer messages go on, now or later: the next `after`. Null on an empty page.
+    newer_cursor: Option<String>,
+}
+
+#[derive(ApiResponse)]
+enum Sent {
+    /// The broker has stored it.
+    #[oai(status = 201)]
+    Created(Json<MessageBody>),
+}
+
+/// The resource.
+pub struct MessagesApi;
+
+#[OpenApi(prefix_path = "/messages", tag = "Group::Messages")]
+impl MessagesApi {
+    /// Send a message
+    ///
+    /// The reply comes once the broker has stored it. With a `clientMessageId`, or the header `Idempotency-Key`, it can be
+    /// sent again without being said twice.
+    #[oai(path = "/", method = "post", operation_id = "sendMessage")]
+    async fn send(
+        &self,
+        commands: Data<&Commands>,
+        caller: Caller,
+        request: &Request,
+        /// The same as `clientMessageId`.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<String>>,
+        body: Json<NewMessage>,
+    ) -> Reply<Sent> {
+        caller.0.check_claim(body.sender_id.as_deref())?;
+        let draft = Draft {
+            conversation_id: body.conversation_id.as_deref(),
+            recipient_id: body.recipient_id.as_deref(),
+            text: body.text.as_deref(),
+            client_message_id: body.client_message_id.as_deref().or(idempotency_key.0.as_deref()),
+            attachment: body.attachment.is_some(),
+        };
+        let sending = commands.send_message(&caller.0, draft.check()?, trace(request)).await?;
+        let sent = commands.sent(sending).await?;
+        Ok(Sent::Created(Json(MessageBody::new(sent.seq, sent.message))))
+    }
+
+    /// A conversation's history, oldest first; the newest page unless asked otherwise
+    #[oai(path = "/:conversation_id", method = "get", operation_id = "listMessages")]
+    async fn list(
+        &self,
+        queries: Data<&Queries>,
+        caller: Caller,
+        /// The conversation (`cnv_...`).
+        conversation_id: Path<String>,
+        /// How many, 1 to 200; 50 if not given.
+        limit: Query<Option<u32>>,
+        /// What came before this: a cursor of an earlier page, or a message id.
+        before: Query<Option<String>>,
+        /// What came after this: a cursor of an earlier page, or a message id.
+        after: Query<Option<String>>,
+    ) -> Reply<Json<MessagePage>> {
+        let range = Range::new(before.0.as_deref(), after.0.as_deref())?;
+        let history = queries.messages(&caller.0, conversation_id.parse()?, range, page::limit(limit.0)?).await?;
+        let onwards = if matches!(range, Range::After(_)) { history.newer } else { history.older };
+        Ok(Json(MessagePage {
+            items: history.items.into_iter().map(|(seq, message)| MessageBody::new(seq, message)).collect(),
+            next_cursor: onwards.map(Edge::opaque),
+            older_cursor: history.older.map(Edge::opaque),
+            newer_cursor: history.newer.map(Edge::opaque),
+        }))
+    }
+}

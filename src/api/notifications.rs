@@ -1,0 +1,101 @@
+//! `/notifications`: what the caller was told.
+
+use poem::web::Data;
+use poem_openapi::param::Query;
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+
+use super::{Caller, Group, Reply};
+use crate::domain::notification::{Kind, Notification};
+use crate::domain::page::{self, Edge};
+use crate::query::Queries;
+
+/// Where a notification leads.
+#[derive(Debug, Object)]
+#[oai(rename = "NotificationData", rename_all = "camelCase")]
+struct DataBody {
+    /// The conversation.
+    conversation_id: String,
+    /// The message.
+    message_id: String,
+    /// Who caused it.
+    sender_id: String,
+}
+
+/// Something the caller was told.
+#[derive(Debug, Object)]
+#[oai(rename = "Notification", rename_all = "camelCase")]
+struct NotificationBody {
+    /// Names it for ever (`ntf_...`).
+    id: String,
+    /// Its place in the log.
+    seq: u64,
+    /// Whom it is for.
+    user_id: String,
+    /// What it is about: `message`.
+    kind: String,
+    /// The headline.
+    title: String,
+    /// The first 140 characters of the text.
+    body: String,
+    /// Where it leads.
+    data: DataBody,
+    /// When it happened.
+    created_at: String,
+}
+
+/// A page of notifications.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct NotificationPage {
+    /// The newest first.
+    items: Vec<NotificationBody>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl NotificationBody {
+    fn new(seq: u64, notification: Notification) -> Self {
+        Self {
+            id: notification.id.to_string(),
+            seq,
+            user_id: notification.user_id.to_string(),
+            kind: match notification.kind {
+                Kind::Message => "message".into(),
+            },
+            title: notification.title,
+            body: notification.body,
+            data: DataBody {
+                conversation_id: notification.data.conversation_id.to_string(),
+                message_id: notification.data.message_id.to_string(),
+                sender_id: notification.data.sender_id.to_string(),
+            },
+            created_at: notification.created_at.to_string(),
+        }
+    }
+}
+
+/// The resource.
+pub struct NotificationsApi;
+
+#[OpenApi(prefix_path = "/notifications", tag = "Group::Notifications")]
+impl NotificationsApi {
+    /// The caller's notifications, newest first
+    #[oai(path = "/", method = "get", operation_id = "listNotifications")]
+    async fn list(
+        &self,
+        queries: Data<&Queries>,
+        caller: Caller,
+        /// How many, 1 to 200; 50 if not given.
+        limit: Query<Option<u32>>,
+        /// Where to go on: the `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Reply<Json<NotificationPage>> {
+        let before = cursor.0.map(|cursor| cursor.parse()).transpose()?;
+        let page = queries.notifications(&caller.0, before, page::limit(limit.0)?).await?;
+        Ok(Json(NotificationPage {
+            items: page.items.into_iter().map(|(seq, one)| NotificationBody::new(seq, one)).collect(),
+            next_cursor: page.next.map(Edge::opaque),
+        }))
+    }
+}

@@ -1,0 +1,211 @@
+//! An instance: its parts put together, started in order and stopped in order.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::Server;
+use poem::listener::TcpAcceptor;
+use socketioxide::SocketIo;
+use tokio::net::TcpListener;
+
+use crate::auth::password::Passwords;
+use crate::auth::token::Tokens;
+use crate::broker::topology::Durable;
+use crate::broker::{self, Broker};
+use crate::command::Commands;
+use crate::command::directory::Directory;
+use crate::config::Config;
+use crate::consumer::notify::Notify;
+use crate::consumer::persist::Persist;
+use crate::domain::clock::Clock;
+use crate::error::{Code, Error, Result};
+use crate::gateway::{Gateway, Hub, socketio};
+use crate::lifecycle::Lifecycle;
+use crate::presence::Presences;
+use crate::query::Queries;
+use crate::server::{self, Front};
+use crate::store::Store;
+
+/// How long an instance waits for the broker and the database when it starts.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an instance does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Takes clients: REST and sockets.
+    pub gateway: bool,
+    /// Works on the log: projections and notifications.
+    pub worker: bool,
+}
+
+impl Roles {
+    /// Everything.
+    pub const ALL: Self = Self { gateway: true, worker: true };
+}
+
+impl std::str::FromStr for Roles {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut roles = Self { gateway: false, worker: false };
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "gateway" => roles.gateway = true,
+                "worker" => roles.worker = true,
+                _ => {
+                    return Err(Error::invalid(
+                        "unknown_role",
+                        "roles are gateway, worker, or both with a comma between",
+                    ));
+                }
+            }
+        }
+        Ok(roles)
+    }
+}
+
+/// A running instance.
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    lifecycle: Lifecycle,
+    broker: Broker,
+    front: Option<Running>,
+    deadline: Duration,
+}
+
+/// What only a gateway has to stop.
+struct Running {
+    presences: Presences,
+    hub: Arc<Hub>,
+    io: SocketIo,
+}
+
+impl App {
+    /// Starts an instance; it takes requests when this returns.
+    pub async fn start(config: &Config, roles: Roles) -> Result<Self> {
+        let clock = Clock::System;
+        // The port first: if somebody has it, nothing else is worth starting.
+        let listener = TcpListener::bind(config.http.listen).await.map_err(|error| {
+            Error::new(Code::Conflict, "port_taken", format!("cannot listen on {}: {error}", config.http.listen))
+        })?;
+        let address = listener.local_addr().map_err(Error::internal)?;
+        let store = patiently("the database", || Store::connect(&config.store)).await?;
+        let broker = patiently("the broker", || async {
+            let highest = store.highest_seq().await?;
+            broker::connect(&config.broker).await?.provision(&config.broker, highest).await
+        })
+        .await?;
+
+        let lifecycle = Lifecycle::new();
+        let publisher = broker.publisher(&lifecycle);
+        let directory = Directory::new(broker.clone(), store.clone());
+        let queries = Queries {
+            broker: broker.clone(),
+            store: store.clone(),
+            directory: directory.clone(),
+            clock: clock.clone(),
+        };
+        if roles.worker {
+            broker.consume(Durable::Persist, &lifecycle, Persist::new(store.clone()));
+            broker.consume(Durable::Notify, &lifecycle, Notify::new(publisher.clone(), clock.clone()));
+        }
+        let mut front = None;
+        let mut running = None;
+        if roles.gateway {
+            let commands = Commands {
+                broker: broker.clone(),
+                publisher,
+                store: store.clone(),
+                directory: directory.clone(),
+                tokens: Arc::new(Tokens::new(config.auth.secret.as_bytes(), config.auth.access_seconds)),
+                passwords: Passwords::new(config.auth.cost, hashes_at_once())?,
+                refresh_days: config.auth.refresh_days,
+                clock: clock.clone(),
+            };
+            let hub = Arc::new(Hub::new(clock.clone(), broker.epoch()));
+            let telling = hub.clone();
+            let presences = Presences::start(&broker, store, clock, &lifecycle, move |presence, contacts| {
+                telling.push_presence(presence, contacts);
+            })
+            .await?;
+            let (pushing, contacts) = (hub.clone(), presences.clone());
+            broker
+                .tail(&lifecycle, move |stored| {
+                    directory.observe(&stored);
+                    contacts.observe(&stored);
+                    pushing.push(&stored);
+                })
+                .await?;
+            let typing = hub.clone();
+            broker.signals(&lifecycle, move |signal| typing.push_typing(&signal)).await?;
+            let cors = config.http.cors.clone();
+            let gateway = Gateway::start(commands.clone(), hub.clone(), presences.clone(), cors, &lifecycle);
+            let (socket_io, io) = socketio::endpoint(gateway.clone());
+            front = Some(Front { commands, gateway, socket_io });
+            running = Some(Running { presences, hub, io });
+        }
+        let routes = server::routes(queries, lifecycle.clone(), &config.http.cors, front);
+        let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
+        let draining = lifecycle.draining();
+        let deadline = config.shutdown;
+        lifecycle.background("http", async move {
+            Server::new_with_acceptor(acceptor)
+                .run_with_graceful_shutdown(routes, async move { draining.cancelled().await }, Some(deadline))
+                .await
+                .map_err(Error::internal)
+        });
+        Ok(Self { address, lifecycle, broker, front: running, deadline })
+    }
+
+    /// Resolves when the instance has to stop by itself because a part of it died.
+    pub async fn died(&self) {
+        self.lifecycle.draining().cancelled().await;
+    }
+
+    /// Stops: no new work, sockets told, work in hand finished, the broker connection drained.
+    pub async fn stop(self) -> Result<()> {
+        tracing::info!("stopping");
+        self.lifecycle.drain();
+        if let Some(front) = &self.front {
+            front.hub.close_all();
+            let _ = tokio::time::timeout(Duration::from_secs(5), front.io.close()).await;
+        }
+        if !self.lifecycle.finished(self.deadline).await {
+            tracing::warn!("some work was not finished in time; nothing that was acknowledged is lost");
+        }
+        if let Some(front) = &self.front {
+            front.presences.stop().await;
+        }
+        self.lifecycle.end();
+        self.broker.close().await;
+        tracing::info!("stopped");
+        self.lifecycle.death().map_or(Ok(()), Err)
+    }
+}
+
+/// As many hashes at once as there are cores, less one for the sockets.
+fn hashes_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).saturating_sub(1).max(1)
+}
+
+/// Tries again for a while: in a new deployment everything starts at once.
+async fn patiently<T, F, Fut>(what: &'static str, mut attempt: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if error.transient() && tokio::time::Instant::now() < deadline => {
+                tracing::warn!(error = %error, "waiting for {what}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Durable consumers: takes deliveries in batches, asks a handler, and is the only place that acknowledges.
+//!
+//! A handler decides and never acks. What it cannot do now because a part is away is held here and tried again, however
+//! long that takes, without the broker counting attempts. What it rejects is copied to DEAD, with the reason, before it is
+//! taken off the consumer; a handler that panics rejects the one delivery that makes it panic. Nothing is acknowledged and
+//! forgotten.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{Consumer, pull::Stream as Messages};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{AckKind, Message};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tracing::Instrument as _;
+
+use super::subject::Subject;
+use super::topology::{Durable, StreamName};
+use super::{Broker, away, decode, jittered};
+use crate::domain::event::Stored;
+use crate::domain::trace::TraceContext;
+use crate::error::{Error, Result};
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::trace_of;
+
+/// The header that carries the trace context (W3C).
+pub(super) const TRACEPARENT: &str = "traceparent";
+
+/// Deliveries of one batch, at most.
+const BATCH: usize = 500;
+/// How long a batch waits to fill.
+const LINGER: Duration = Duration::from_millis(5);
+/// A delivery that was tried this often goes to the dead letters.
+const ATTEMPTS: i64 = 10;
+/// The longest pause before a part that is away is tried again; well below the broker's ack wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a handler decides about a delivery.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is done; it may be done again without harm.
+    Done,
+    /// Not now.
+    Retry {
+        /// When to try again.
+        after: Duration,
+        /// Why not now.
+        why: Error,
+    },
+    /// Never. It is copied to DEAD, then taken off the consumer.
+    Reject {
+        /// Why.
+        why: Error,
+    },
+}
+
+/// An event for a handler.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The event and its place.
+    pub stored: Stored,
+    /// The trace that caused it.
+    pub trace: TraceContext,
+}
+
+/// Decides about deliveries. It must be idempotent: a crash delivers again what was done but not acknowledged.
+pub trait Handler: Send + Sync + 'static {
+    /// One verdict for each delivery, in order.
+    fn handle(&self, batch: &[Delivery]) -> impl Future<Output = Vec<Verdict>> + Send;
+}
+
+/// A delivery and the means to settle it.
+struct Held {
+    delivery: Delivery,
+    attempts: i64,
+    message: Message,
+}
+
+impl Broker {
+    /// Runs a durable consumer until the instance drains.
+    pub fn consume(&self, durable: Durable, lifecycle: &Lifecycle, handler: impl Handler) {
+        let runner = Runner { broker: self.clone(), durable, handler, lifecycle: lifecycle.clone() };
+        lifecycle.background(durable.name(), async move { runner.run().await });
+    }
+}
+
+struct Runner<H> {
+    broker: Broker,
+    durable: Durable,
+    handler: H,
+    lifecycle: Lifecycle,
+}
+
+impl<H: Handler> Runner<H> {
+    async fn run(&self) -> Result<()> {
+        let draining = self.lifecycle.draining();
+        let mut wait = Duration::from_millis(100);
+        while !draining.is_cancelled() {
+            match self.open().await {
+                Ok(messages) => {
+                    wait = Duration::from_millis(100);
+                    match self.pull(messages).await {
+                        Ok(()) => continue,
+                        Err(error) => {
+                            tracing::warn!(consumer.name = self.durable.name(), error = %error, "a consumer was interrupted");
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(consumer.name = self.durable.name(), error = %error, "a consumer cannot be opened yet");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(jittered(wait)) => {}
+                () = draining.cancelled() => {}
+            }
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Messages> {
+        let lost = |error: &dyn std::fmt::Display| away().caused_by(error.to_string());
+        let consumer: Consumer<pull::Config> = self
+            .broker
+            .jetstream
+            .get_consumer_from_stream(self.durable.name(), StreamName::Events.name())
+            .await
+            .map_err(|error| lost(&error))?;
+        consumer
+            .stream()
+            .max_messages_per_batch(BATCH)
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(10))
+            .messages()
+            .await
+            .map_err(|error| lost(&error))
+    }
+
+    async fn pull(&self, mut messages: Messages) -> Result<()> {
+        let draining = self.lifecycle.draining();
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = draining.cancelled() => return Ok(()),
+                first = messages.next() => first,
+            };
+            let Some(first) = first else { return Ok(()) };
+            let mut batch = vec![first.map_err(|error| away().caused_by(error))?];
+            let full = tokio::time::sleep(LINGER);
+            tokio::pin!(full);
+            let mut interrupted = None;
+            while batch.len() < BATCH {
+                tokio::select! {
+                    biased;
+                    next = messages.next() => match next {
+                        Some(Ok(message)) => batch.push(message),
+                        Some(Err(error)) => {
+                            interrupted = Some(away().caused_by(error));
+                            break;
+                        }
+                        None => break,
+                    },
+                    () = &mut full => break,
+                }
+            }
+            self.settle(batch).await;
+            if let Some(error) = interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Works on a batch until each of its deliveries is acknowledged, given back or dead.
+    async fn settle(&self, batch: Vec<Message>) {
+        let mut held = Vec::with_capacity(batch.len());
+        for message in batch {
+            match self.take(message).await {
+                Some(one) => held.push(one),
+                None => continue,
+            }
+        }
+        let mut pause = Duration::from_millis(100);
+        while !held.is_empty() {
+            held = self.try_once(held).await;
+            if held.is_empty() {
+                return;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = tokio::time::sleep(jittered(pause)) => {}
+                () = self.lifecycle.draining().cancelled_owned() => {
+                    for one in held.drain(..) {
+                        acknowledge(&one.message, AckKind::Nak(None)).await;
+                    }
+                }
+            }
+            for one in &held {
+                acknowledge(&one.message, AckKind::Progress).await;
+            }
+        }
+    }
+
+    /// Decodes a delivery; what cannot be decoded is dead at once.
+    async fn take(&self, message: Message) -> Option<Held> {
+        let (seq, attempts) = match message.info() {
+            Ok(info) => (info.stream_sequence, info.delivered),
+            Err(error) => {
+                tracing::error!(consumer.name = self.durable.name(), error = %error, "a delivery without a place");
+                acknowledge(&message, AckKind::Nak(Some(LONGEST_PAUSE))).await;
+                return None;
+            }
+        };
+        let parent = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT)).map(ToString::to_string);
+        match decode(&message.payload) {
+            Ok(event) => Some(Held {
+                delivery: Delivery { stored: Stored { seq, event }, trace: trace_of(parent.as_deref()) },
+                attempts,
+                message,
+            }),
+            Err(why) => {
+                self.bury(&message, attempts, &why).await;
+                None
+            }
+        }
+    }
+
+    /// Asks the handler once and settles what it decided; returns what has to wait for a part that is away.
+    async fn try_once(&self, held: Vec<Held>) -> Vec<Held> {
+        let (mut deliveries, mut rest) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
+        for one in held {
+            deliveries.push(one.delivery);
+            rest.push((one.attempts, one.message));
+        }
+        let verdicts = self.ask(&deliveries).await;
+        let mut waiting = Vec::new();
+        for ((delivery, (attempts, message)), verdict) in deliveries.into_iter().zip(rest).zip(verdicts) {
+            match verdict {
+                Verdict::Done => acknowledge(&message, AckKind::Ack).await,
+                Verdict::Reject { why } => self.bury(&message, attempts, &why).await,
+                Verdict::Retry { why, .. } if why.transient() => {
+                    if waiting.is_empty() {
+                        tracing::warn!(consumer.name = self.durable.name(), error = %why, "a consumer has to wait");
+                    }
+                    waiting.push(Held { delivery, attempts, message });
+                }
+                Verdict::Retry { why, .. } if attempts >= ATTEMPTS => self.bury(&message, attempts, &why).await,
+                Verdict::Retry { after, why } => {
+                    tracing::info!(consumer.name = self.durable.name(), event.seq = delivery.stored.seq, error = %why, "a delivery is tried again later");
+                    acknowledge(&message, AckKind::Nak(Some(after))).await;
+                }
+            }
+        }
+        waiting
+    }
+
+    /// The handler's verdicts. When it panics over a batch, each delivery is tried alone to find the one to blame.
+    async fn ask(&self, deliveries: &[Delivery]) -> Vec<Verdict> {
+        if let Some(verdicts) = self.ask_unharmed(deliveries).await {
+            return verdicts;
+        }
+        let mut verdicts = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let alone = self.ask_unharmed(std::slice::from_ref(delivery)).await;
+            verdicts.push(alone.and_then(|mut one| one.pop()).unwrap_or_else(|| Verdict::Reject {
+                why: Error::internal(format!("the handler of {} panicked", self.durable.name())),
+            }));
+        }
+        verdicts
+    }
+
+    async fn ask_unharmed(&self, deliveries: &[Delivery]) -> Option<Vec<Verdict>> {
+        let span = tracing::debug_span!(
+            "delivery",
+            consumer.name = self.durable.name(),
+            events = deliveries.len(),
+            trace.id = deliveries.first().map(|delivery| format!("{:032x}", delivery.trace.trace)),
+            event.seq = deliveries.first().map(|delivery| delivery.stored.seq),
+        );
+        let handled = AssertUnwindSafe(self.handler.handle(deliveries).instrument(span)).catch_unwind().await;
+        handled.ok().filter(|verdicts| {
+            debug_assert_eq!(verdicts.len(), deliveries.len(), "a verdict for each delivery");
+            verdicts.len() == deliveries.len()
+        })
+    }
+
+    /// Copies a delivery to DEAD; only then is it taken off the consumer.
+    async fn bury(&self, message: &Message, attempts: i64, why: &Error) {
+        let seq = message.info().map(|info| info.stream_sequence).unwrap_or_default();
+        tracing::error!(consumer.name = self.durable.name(), event.seq = seq, attempts, error = %why, "a delivery is dead");
+        let mut headers = message.headers.clone().unwrap_or_else(HeaderMap::new);
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{}:{seq}", self.durable.name()).as_str());
+        headers.insert("Shoptalk-Subject", message.subject.as_str());
+        headers.insert("Shoptalk-Seq", seq.to_string());
+        headers.insert("Shoptalk-Attempts", attempts.to_string());
+        headers.insert("Shoptalk-Reason", why.reason());
+        headers.insert("Shoptalk-Error", why.to_string().replace(['\r', '\n'], " "));
+        let letter = PublishMessage::build().payload(message.payload.clone()).headers(headers);
+        let copied =
+            async { self.broker.jetstream.send_publish(Subject::Dead(self.durable).to_string(), letter).await?.await };
+        match copied.await {
+            Ok(_) => acknowledge(message, AckKind::Term).await,
+            Err(error) => {
+                tracing::error!(consumer.name = self.durable.name(), event.seq = seq, error = %error, "a dead letter was not stored");
+                acknowledge(message, AckKind::Nak(Some(LONGEST_PAUSE))).await;
+            }
+        }
+    }
+}
+
+async fn acknowledge(message: &Message, kind: AckKind) {
+    if let Err(error) = message.ack_with(kind).await {
+        // The broker will deliver it again, which is harmless.
+        tracing::debug!(error = %error, "an acknowledgement was not sent");
+    }
+}

@@ -1,0 +1,157 @@
+//! The broker: the event log, its consumers and the KV buckets. The only importer of `async_nats`.
+//!
+//! It moves events and says nothing about what they mean. A publish counts only once the broker has stored it; a
+//! delivery is acknowledged in one place, `consume`; every subject and name comes from `subject` and `topology`.
+
+pub mod consume;
+pub mod kv;
+pub mod live;
+pub mod publish;
+pub mod subject;
+pub mod tail;
+pub mod topology;
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::{self, stream::Stream};
+use async_nats::{Client, ConnectOptions, Event as ClientEvent};
+
+use crate::config::BrokerConfig;
+use crate::domain::clock::random_bits;
+use crate::domain::event::{Event, Stored};
+use crate::error::{Error, Result};
+use subject::Subject;
+use topology::{StreamName, Topology};
+
+/// How long a request to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to the broker; cheap to clone.
+#[derive(Clone)]
+pub struct Broker {
+    client: Client,
+    jetstream: jetstream::Context,
+    events: Stream<()>,
+    epoch: u64,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// A connection before anybody has looked whether the streams are there.
+pub struct Connected {
+    client: Client,
+    jetstream: jetstream::Context,
+}
+
+/// Connects; the client then reconnects by itself for ever.
+pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
+    let client = ConnectOptions::new()
+        .name("shoptalk")
+        .connection_timeout(PATIENCE)
+        .request_timeout(Some(PATIENCE))
+        .ping_interval(Duration::from_secs(10))
+        .reconnect_delay_callback(reconnect_delay)
+        .event_callback(|event| async move {
+            match event {
+                ClientEvent::Connected => tracing::info!("connected to the broker"),
+                ClientEvent::Disconnected => tracing::warn!("lost the broker"),
+                other => tracing::warn!(broker.event = %other, "the broker client reports"),
+            }
+        })
+        .connect(config.url.as_str())
+        .await
+        .map_err(|error| away().caused_by(error))?;
+    let mut jetstream = jetstream::new(client.clone());
+    jetstream.set_timeout(PATIENCE);
+    Ok(Connected { client, jetstream })
+}
+
+/// From 50 ms, doubling, up to 2 s; half of it random, so that instances do not come back in step.
+fn reconnect_delay(attempts: usize) -> Duration {
+    jittered(Duration::from_millis(50 << attempts.min(6)).min(Duration::from_secs(2)))
+}
+
+/// Between half of this time and all of it.
+pub(crate) fn jittered(time: Duration) -> Duration {
+    let part = u32::try_from(random_bits() % 1000).unwrap_or(0);
+    time / 2 + time / 2 * part / 1000
+}
+
+impl Connected {
+    /// Makes sure that streams, consumers and buckets are there. `highest` is the last seq the database knows: a log
+    /// made anew goes on behind it, so that no seq ever names two events.
+    pub async fn provision(self, config: &BrokerConfig, highest: u64) -> Result<Broker> {
+        Topology::of(config).provision(&self.jetstream, highest).await?;
+        let mut events = self.jetstream.get_stream(StreamName::Events.name()).await.map_err(Error::internal)?;
+        let created = events.info().await.map_err(Error::internal)?.created;
+        let events = self.jetstream.get_stream_no_info(StreamName::Events.name()).await.map_err(Error::internal)?;
+        Ok(Broker {
+            client: self.client,
+            jetstream: self.jetstream,
+            events,
+            epoch: u64::try_from(created.unix_timestamp_nanos()).unwrap_or(0),
+        })
+    }
+}
+
+impl Broker {
+    /// When the event log was created, in nanoseconds since 1970: half of every cursor.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the broker is reachable right now, as far as the client knows.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// The newest event on a subject of the log, without a consumer.
+    pub async fn last(&self, subject: Subject) -> Result<Option<Stored>> {
+        use jetstream::stream::DirectGetErrorKind;
+        match self.events.direct_get_last_for_subject(subject.to_string()).await {
+            Ok(message) => {
+                let event = decode(&message.payload)?;
+                Ok(Some(Stored { seq: message.sequence, event }))
+            }
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(away().caused_by(error)),
+        }
+    }
+
+    /// The event at a place in the log, if it is still there.
+    pub async fn at(&self, seq: u64) -> Result<Option<Stored>> {
+        use jetstream::stream::DirectGetErrorKind;
+        match self.events.direct_get(seq).await {
+            Ok(message) => Ok(Some(Stored { seq: message.sequence, event: decode(&message.payload)? })),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(away().caused_by(error)),
+        }
+    }
+
+    /// Sends what is still buffered, ends all subscriptions and waits for the connection to be done.
+    pub async fn close(&self) {
+        if let Err(error) = self.client.drain().await {
+            tracing::debug!(error = %error, "the broker connection was already closed");
+        }
+    }
+}
+
+/// Reads an event as the log keeps it.
+fn decode(payload: &[u8]) -> Result<Event> {
+    serde_json::from_slice(payload)
+        .map_err(|error| Error::invalid("undecodable_event", "an event in the log cannot be read").caused_by(error))
+}
+
+/// The answer while the broker cannot be reached.
+#[must_use]
+pub fn away() -> Error {
+    Error::unavailable("broker_unavailable", "the message broker is not reachable right now, try again")
+        .retry_after(Duration::from_secs(1))
+}

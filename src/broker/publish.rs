@@ -1,0 +1,274 @@
+//! Publishing with group commit: nothing counts before the broker has stored it.
+//!
+//! With `sync_interval: always` the broker syncs its disk for every single publish, but only once for an atomic batch
+//! (NATS ADR-50). So one task owns all publishing to the log: what arrives while it is idle goes out at once; what
+//! queues up while a commit is under way goes out together as the next one. One commit is in flight at a time, so events
+//! are stored in the order in which they were enqueued: that is what keeps one sender's messages in order.
+//!
+//! A batch is all or nothing: one repeated `Nats-Msg-Id` refuses it whole. Then the same events are published one by one,
+//! and each gets its own answer. Whenever the broker does not answer, the outcome is unknown and the caller is told to try
+//! again; it is never told that something was stored when it may not have been.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+
+use super::subject::Subject;
+use super::{Broker, away};
+use crate::domain::clock::random_bits;
+use crate::domain::event::Event;
+use crate::domain::ids;
+use crate::domain::trace::TraceContext;
+use crate::error::{Code, Error, Result};
+use crate::lifecycle::Lifecycle;
+
+/// Events waiting for their commit, at most.
+const QUEUE: usize = 2_048;
+/// Events of one commit, at most; the broker takes 1,000.
+const COMMIT: usize = 512;
+/// From here on a batch is cheaper than single publishes.
+const BATCH_FROM: usize = 16;
+
+/// What is to be published.
+struct Job {
+    subject: Subject,
+    dedup_id: String,
+    payload: Bytes,
+    trace: Option<TraceContext>,
+    /// The seq that must be the last one of this subject; nothing if it does not matter.
+    expected_last: Option<u64>,
+    done: oneshot::Sender<Result<Published>>,
+}
+
+/// An event is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its place.
+    pub seq: u64,
+    /// It had been there before; `seq` is the place of the first one.
+    pub duplicate: bool,
+}
+
+/// A publish under way.
+#[must_use = "a publish counts only once the broker has answered"]
+pub struct Pending(oneshot::Receiver<Result<Published>>);
+
+impl Pending {
+    /// Waits for the broker's answer.
+    pub async fn stored(self) -> Result<Published> {
+        self.0.await.unwrap_or_else(|_| Err(away()))
+    }
+}
+
+/// Publishes to the event log; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publisher(mpsc::Sender<Job>);
+
+impl Broker {
+    /// Starts the task that owns publishing to the event log.
+    #[must_use]
+    pub fn publisher(&self, lifecycle: &Lifecycle) -> Publisher {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        lifecycle.service("publish", commit_loop(self.clone(), queue));
+        Publisher(jobs)
+    }
+}
+
+impl Publisher {
+    /// Puts an event in line at once or refuses it: a full line is a reason to slow down, not to wait in silence.
+    pub fn enqueue(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
+        let (job, pending) = job(event, trace, None)?;
+        self.0.try_send(job).map_err(|_| busy())?;
+        Ok(pending)
+    }
+
+    /// Puts an event in line, waiting for room. For work that is not a client's.
+    pub async fn enqueue_patiently(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
+        let (job, pending) = job(event, trace, None)?;
+        self.0.send(job).await.map_err(|_| away())?;
+        Ok(pending)
+    }
+
+    /// Puts an event in line that is stored only if its subject is still empty; else [`Code::Conflict`].
+    pub fn enqueue_first(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
+        let (job, pending) = job(event, trace, Some(0))?;
+        self.0.try_send(job).map_err(|_| busy())?;
+        Ok(pending)
+    }
+}
+
+fn job(event: &Event, trace: Option<TraceContext>, expected_last: Option<u64>) -> Result<(Job, Pending)> {
+    let (done, pending) = oneshot::channel();
+    let job = Job {
+        subject: Subject::of(&event.body),
+        dedup_id: event.body.dedup_id(event.id),
+        payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
+        trace,
+        expected_last,
+        done,
+    };
+    Ok((job, Pending(pending)))
+}
+
+fn busy() -> Error {
+    Error::unavailable("busy", "the server has too much in hand right now, try again")
+        .retry_after(Duration::from_millis(500))
+}
+
+fn unknown_outcome(error: PublishError) -> Error {
+    Error::unavailable(
+        "outcome_unknown",
+        "the message broker did not answer in time; the event may or may not be stored",
+    )
+    .retry_after(Duration::from_secs(1))
+    .caused_by(error)
+}
+
+async fn commit_loop(broker: Broker, mut queue: mpsc::Receiver<Job>) -> Result<()> {
+    let mut jobs = Vec::with_capacity(COMMIT);
+    while queue.recv_many(&mut jobs, COMMIT).await > 0 {
+        broker.commit(&mut jobs).await;
+    }
+    // Every publisher is gone: nothing can come any more. The server holds one until its end.
+    Ok(())
+}
+
+impl Broker {
+    /// Stores these events and answers each caller.
+    async fn commit(&self, jobs: &mut Vec<Job>) {
+        if !self.is_connected() {
+            // The client would keep them and send them later, long after the caller has given up.
+            for job in jobs.drain(..) {
+                let _ = job.done.send(Err(away()));
+            }
+            return;
+        }
+        if jobs.len() >= BATCH_FROM && jobs.iter().all(|job| job.expected_last.is_none()) {
+            match self.commit_batch(jobs).await {
+                Ok(last) => {
+                    let first = last + 1 - jobs.len() as u64;
+                    for (seq, job) in (first..).zip(jobs.drain(..)) {
+                        let _ = job.done.send(Ok(Published { seq, duplicate: false }));
+                    }
+                    return;
+                }
+                Err(error) if refused(&error) => {
+                    tracing::debug!(error = %error, events = jobs.len(), "a batch was refused, publishing one by one");
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, events = jobs.len(), "a batch was not answered");
+                    for job in jobs.drain(..) {
+                        let _ = job.done.send(Err(unknown_outcome(PublishError::new(error.kind()))));
+                    }
+                    return;
+                }
+            }
+        }
+        self.commit_singly(jobs).await;
+    }
+
+    /// Publishes an atomic batch and returns the seq of its last event.
+    async fn commit_batch(&self, jobs: &[Job]) -> Result<u64, PublishError> {
+        let other = |error| PublishError::with_source(PublishErrorKind::BrokenPipe, error);
+        let batch = String::from_utf8_lossy(&ids::encode(random_bits())).into_owned();
+        let Some((commit, before)) = jobs.split_last() else {
+            return Err(PublishError::new(PublishErrorKind::Other));
+        };
+        for (place, job) in (1_usize..).zip(before) {
+            let mut headers = job.headers();
+            headers.insert(header::NATS_BATCH_ID, batch.as_str());
+            headers.insert(header::NATS_BATCH_SEQUENCE, place.to_string());
+            self.client
+                .publish_with_headers(job.subject.to_string(), headers, job.payload.clone())
+                .await
+                .map_err(other)?;
+        }
+        let mut headers = commit.headers();
+        headers.insert(header::NATS_BATCH_ID, batch.as_str());
+        headers.insert(header::NATS_BATCH_SEQUENCE, jobs.len().to_string());
+        headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+        let publish = PublishMessage::build().payload(commit.payload.clone()).headers(headers);
+        let ack = self.jetstream.send_publish(commit.subject.to_string(), publish).await?.await?;
+        if ack.batch_id.as_deref() == Some(&batch) && ack.batch_size == Some(jobs.len() as u64) {
+            Ok(ack.sequence)
+        } else {
+            // A broker that does not know batches has stored the last message and nothing says what became of the rest.
+            Err(PublishError::new(PublishErrorKind::BrokenPipe))
+        }
+    }
+
+    /// Publishes each event by itself, all of them under way at once and in order.
+    async fn commit_singly(&self, jobs: &mut Vec<Job>) {
+        let mut sent = Vec::with_capacity(jobs.len());
+        for job in jobs.drain(..) {
+            let mut headers = job.headers();
+            if let Some(last) = job.expected_last {
+                headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
+            }
+            let publish = PublishMessage::build().payload(job.payload).headers(headers);
+            sent.push((self.jetstream.send_publish(job.subject.to_string(), publish).await, job.done));
+        }
+        join_all(sent.into_iter().map(|(sent, done)| async move {
+            let answer = match sent {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            };
+            let answer = match answer {
+                Ok(ack) => Ok(Published { seq: ack.sequence, duplicate: ack.duplicate }),
+                Err(error) => Err(failure(error)),
+            };
+            let _ = done.send(answer);
+        }))
+        .await;
+    }
+}
+
+impl Job {
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::NATS_MESSAGE_ID, self.dedup_id.as_str());
+        if let Some(trace) = self.trace {
+            headers.insert(super::consume::TRACEPARENT, trace.to_string());
+        }
+        headers
+    }
+}
+
+/// Whether the broker said no, so that nothing was stored. Silence is no answer.
+fn refused(error: &PublishError) -> bool {
+    match error.kind() {
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => false,
+        PublishErrorKind::StreamNotFound
+        | PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::WrongLastSequence
+        | PublishErrorKind::MaxAckPending
+        | PublishErrorKind::MaxPayloadExceeded
+        | PublishErrorKind::Other => true,
+    }
+}
+
+fn failure(error: PublishError) -> Error {
+    match error.kind() {
+        PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
+            Error::new(Code::Conflict, "already_there", "this already exists").caused_by(error)
+        }
+        PublishErrorKind::MaxPayloadExceeded => {
+            Error::new(Code::TooLarge, "event_too_large", "this is larger than the message broker takes")
+                .caused_by(error)
+        }
+        PublishErrorKind::Other => {
+            // Among them: the log is full (discard new), or its disk is.
+            Error::unavailable("not_stored", "the message broker did not take this, try again later")
+                .retry_after(Duration::from_secs(5))
+                .caused_by(error)
+        }
+        PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => away().caused_by(error),
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => unknown_outcome(error),
+    }
+}

@@ -1,0 +1,142 @@
+//! Subjects: where an event goes, made and read in one place. No user text ever becomes a part of one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::topology::Durable;
+use crate::domain::event::Body;
+use crate::domain::ids::{ConversationId, UserId};
+use crate::error::Error;
+
+/// Kinds of events about a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChatKind {
+    /// The conversation itself.
+    Conversation,
+    /// A message.
+    Message,
+    /// A receipt.
+    Receipt,
+}
+
+/// Kinds of events for one user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InboxKind {
+    /// A notification.
+    Notification,
+}
+
+/// Signals that are never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveKind {
+    /// Somebody types, or stopped.
+    Typing,
+}
+
+/// Every subject there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// `chat.<conversation>.<kind>`, stored in EVENTS.
+    Chat(ConversationId, ChatKind),
+    /// `inbox.<user>.<kind>`, stored in EVENTS.
+    Inbox(UserId, InboxKind),
+    /// `dead.<consumer>`, stored in DEAD.
+    Dead(Durable),
+    /// `live.<kind>.<conversation>`, never stored.
+    Live(LiveKind, ConversationId),
+}
+
+/// Everything the event log takes in.
+pub const EVENTS: [&str; 2] = ["chat.*.*", "inbox.*.*"];
+/// Everything the dead-letter stream takes in.
+pub const DEAD: &str = "dead.*";
+/// Every message of every conversation.
+pub const MESSAGES: &str = "chat.*.message";
+/// Every typing signal.
+pub const TYPING: &str = "live.typing.*";
+
+impl Subject {
+    /// Where an event goes.
+    #[must_use]
+    pub fn of(body: &Body) -> Self {
+        match body {
+            Body::Conversation(conversation) => Self::Chat(conversation.id, ChatKind::Conversation),
+            Body::Message(message) => Self::Chat(message.conversation_id, ChatKind::Message),
+            Body::Receipt(receipt) => Self::Chat(receipt.conversation_id, ChatKind::Receipt),
+            Body::Notification(notification) => Self::Inbox(notification.user_id, InboxKind::Notification),
+        }
+    }
+}
+
+impl ChatKind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Conversation => "conversation",
+            Self::Message => "message",
+            Self::Receipt => "receipt",
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chat(conversation, kind) => write!(f, "chat.{conversation}.{}", kind.word()),
+            Self::Inbox(user, InboxKind::Notification) => write!(f, "inbox.{user}.notification"),
+            Self::Dead(durable) => write!(f, "dead.{}", durable.name()),
+            Self::Live(LiveKind::Typing, conversation) => write!(f, "live.typing.{conversation}"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let unknown = || Error::invalid("unknown_subject", "this is no subject of ours");
+        let mut tokens = text.split('.');
+        let mut token = || tokens.next();
+        let subject = match (token().ok_or_else(unknown)?, token(), token()) {
+            ("chat", Some(conversation), Some(kind)) => {
+                let kind = [ChatKind::Conversation, ChatKind::Message, ChatKind::Receipt]
+                    .into_iter()
+                    .find(|known| known.word() == kind)
+                    .ok_or_else(unknown)?;
+                Self::Chat(conversation.parse()?, kind)
+            }
+            ("inbox", Some(user), Some("notification")) => Self::Inbox(user.parse()?, InboxKind::Notification),
+            ("dead", Some(consumer), None) => {
+                Self::Dead(Durable::ALL.into_iter().find(|known| known.name() == consumer).ok_or_else(unknown)?)
+            }
+            ("live", Some("typing"), Some(conversation)) => Self::Live(LiveKind::Typing, conversation.parse()?),
+            _ => return Err(unknown()),
+        };
+        if token().is_some() { Err(unknown()) } else { Ok(subject) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_is_read_back_as_written() {
+        let conversation = ConversationId::from_bits(7);
+        let user = UserId::from_bits(8);
+        let all = [
+            Subject::Chat(conversation, ChatKind::Conversation),
+            Subject::Chat(conversation, ChatKind::Message),
+            Subject::Chat(conversation, ChatKind::Receipt),
+            Subject::Inbox(user, InboxKind::Notification),
+            Subject::Dead(Durable::Persist),
+            Subject::Dead(Durable::Notify),
+            Subject::Live(LiveKind::Typing, conversation),
+        ];
+        for subject in all {
+            assert_eq!(subject.to_string().parse::<Subject>().ok(), Some(subject));
+        }
+        for bad in ["", "chat", "chat.x.message", "chat.*.message", "inbox", "dead.other", "live.typing.x.y"] {
+            assert!(bad.parse::<Subject>().is_err(), "{bad}");
+        }
+    }
+}

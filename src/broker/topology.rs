@@ -1,0 +1,308 @@
+//! What exists in the broker: streams, durable consumers and buckets, described once.
+//!
+//! The same description provisions a broker and is written to `nats/topology.json`, which a test compares.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType};
+use async_nats::jetstream::{self, kv};
+use serde::Serialize;
+
+use super::subject;
+use crate::config::BrokerConfig;
+use crate::error::{Error, Result};
+
+/// The streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamName {
+    /// The event log.
+    Events,
+    /// Rejected deliveries.
+    Dead,
+}
+
+/// The durable consumers, shared by all instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// Projects the log into MongoDB.
+    Persist,
+    /// Derives notifications from messages.
+    Notify,
+}
+
+/// The buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bucket {
+    /// Living instances, as leases.
+    Instances,
+    /// Which users have a socket on which instance.
+    Presence,
+}
+
+impl StreamName {
+    /// Its name in the broker.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events => "EVENTS",
+            Self::Dead => "DEAD",
+        }
+    }
+}
+
+impl Durable {
+    /// Every durable consumer.
+    pub const ALL: [Self; 2] = [Self::Persist, Self::Notify];
+
+    /// Its name in the broker.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Persist => "persist",
+            Self::Notify => "notify",
+        }
+    }
+}
+
+impl Bucket {
+    /// Its name in the broker.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Instances => "instances",
+            Self::Presence => "presence",
+        }
+    }
+}
+
+/// A lease is void this long after it was last renewed.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// Everything that exists in the broker.
+#[derive(Debug, Clone, Serialize)]
+pub struct Topology {
+    streams: Vec<StreamSpec>,
+    consumers: Vec<ConsumerSpec>,
+    buckets: Vec<BucketSpec>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StreamSpec {
+    name: &'static str,
+    about: &'static str,
+    subjects: Vec<&'static str>,
+    storage: &'static str,
+    discard: &'static str,
+    max_bytes: i64,
+    max_age_seconds: u64,
+    duplicate_window_seconds: u64,
+    allow_direct: bool,
+    allow_atomic_publish: bool,
+    replicas: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConsumerSpec {
+    name: &'static str,
+    about: &'static str,
+    stream: &'static str,
+    filter_subject: Option<&'static str>,
+    ack_wait_seconds: u64,
+    max_deliver: i64,
+    max_ack_pending: i64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BucketSpec {
+    name: &'static str,
+    about: &'static str,
+    key: &'static str,
+    history: i64,
+    ttl_seconds: u64,
+    limit_markers: bool,
+    replicas: usize,
+}
+
+impl Topology {
+    /// The topology for this configuration.
+    #[must_use]
+    pub fn of(config: &BrokerConfig) -> Self {
+        let replicas = config.replicas;
+        Self {
+            streams: vec![
+                StreamSpec {
+                    name: StreamName::Events.name(),
+                    about: "every change, in one total order; a full log refuses new events and drops none",
+                    subjects: subject::EVENTS.to_vec(),
+                    storage: "file",
+                    discard: "new",
+                    max_bytes: config.events_max_bytes,
+                    max_age_seconds: 0,
+                    duplicate_window_seconds: 600,
+                    allow_direct: true,
+                    allow_atomic_publish: true,
+                    replicas,
+                },
+                StreamSpec {
+                    name: StreamName::Dead.name(),
+                    about: "deliveries that were rejected, with the reason and the original",
+                    subjects: vec![subject::DEAD],
+                    storage: "file",
+                    discard: "new",
+                    max_bytes: 1 << 30,
+                    max_age_seconds: 0,
+                    duplicate_window_seconds: 120,
+                    allow_direct: true,
+                    allow_atomic_publish: false,
+                    replicas,
+                },
+            ],
+            consumers: vec![
+                ConsumerSpec {
+                    name: Durable::Persist.name(),
+                    about: "projects the log into MongoDB, in batches",
+                    stream: StreamName::Events.name(),
+                    filter_subject: None,
+                    ack_wait_seconds: 30,
+                    max_deliver: 20,
+                    max_ack_pending: 2_000,
+                },
+                ConsumerSpec {
+                    name: Durable::Notify.name(),
+                    about: "publishes a notification for each recipient of a message",
+                    stream: StreamName::Events.name(),
+                    filter_subject: Some(subject::MESSAGES),
+                    ack_wait_seconds: 30,
+                    max_deliver: 20,
+                    max_ack_pending: 2_000,
+                },
+            ],
+            buckets: vec![
+                BucketSpec {
+                    name: Bucket::Instances.name(),
+                    about: "a lease per living instance, renewed every five seconds",
+                    key: "<instance>",
+                    history: 1,
+                    ttl_seconds: LEASE.as_secs(),
+                    limit_markers: true,
+                    replicas,
+                },
+                BucketSpec {
+                    name: Bucket::Presence.name(),
+                    about: "a user has at least one socket on this instance; void without the instance's lease",
+                    key: "<user>.<instance>",
+                    history: 1,
+                    ttl_seconds: 0,
+                    limit_markers: true,
+                    replicas,
+                },
+            ],
+        }
+    }
+
+    /// Creates what is missing and brings the rest up to date.
+    pub(super) async fn provision(&self, jetstream: &jetstream::Context, highest: u64) -> Result<()> {
+        for stream in &self.streams {
+            let first = (stream.name == StreamName::Events.name() && highest > 0).then_some(highest + 1);
+            stream.provision(jetstream, first).await?;
+        }
+        for consumer in &self.consumers {
+            consumer.provision(jetstream).await?;
+        }
+        for bucket in &self.buckets {
+            bucket.provision(jetstream).await?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(what: &'static str, name: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::unavailable("broker_not_provisioned", format!("the broker refuses the {what} {name}: {error}"))
+        .caused_by(error)
+}
+
+impl StreamSpec {
+    async fn provision(&self, jetstream: &jetstream::Context, first: Option<u64>) -> Result<()> {
+        let mut config = StreamConfig {
+            name: self.name.to_owned(),
+            description: Some(self.about.to_owned()),
+            subjects: self.subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+            storage: StorageType::File,
+            discard: DiscardPolicy::New,
+            max_bytes: self.max_bytes,
+            max_age: Duration::from_secs(self.max_age_seconds),
+            duplicate_window: Duration::from_secs(self.duplicate_window_seconds),
+            allow_direct: self.allow_direct,
+            allow_atomic_publish: self.allow_atomic_publish,
+            num_replicas: self.replicas,
+            ..StreamConfig::default()
+        };
+        match jetstream.get_stream(self.name).await {
+            Ok(stream) => {
+                // A stream's beginning is fixed when it is made.
+                config.first_sequence = stream.cached_info().config.first_sequence;
+                jetstream.update_stream(&config).await.map_err(|error| refused("stream", self.name, error))?;
+            }
+            Err(error) if missing(&error) => {
+                config.first_sequence = first;
+                jetstream.create_stream(config).await.map_err(|error| refused("stream", self.name, error))?;
+            }
+            Err(error) => return Err(refused("stream", self.name, error)),
+        }
+        Ok(())
+    }
+}
+
+fn missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+    matches!(
+        error.kind(),
+        GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
+    )
+}
+
+impl ConsumerSpec {
+    async fn provision(&self, jetstream: &jetstream::Context) -> Result<()> {
+        let config = pull::Config {
+            durable_name: Some(self.name.to_owned()),
+            description: Some(self.about.to_owned()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: Duration::from_secs(self.ack_wait_seconds),
+            max_deliver: self.max_deliver,
+            max_ack_pending: self.max_ack_pending,
+            filter_subject: self.filter_subject.unwrap_or_default().to_owned(),
+            ..pull::Config::default()
+        };
+        jetstream
+            .create_consumer_on_stream(config, self.stream)
+            .await
+            .map(drop)
+            .map_err(|error| refused("consumer", self.name, error))
+    }
+}
+
+impl BucketSpec {
+    async fn provision(&self, jetstream: &jetstream::Context) -> Result<()> {
+        let config = kv::Config {
+            bucket: self.name.to_owned(),
+            description: self.about.to_owned(),
+            history: self.history,
+            max_age: Duration::from_secs(self.ttl_seconds),
+            storage: StorageType::File,
+            num_replicas: self.replicas,
+            limit_markers: self.limit_markers.then_some(LEASE),
+            ..kv::Config::default()
+        };
+        jetstream
+            .create_or_update_key_value(config)
+            .await
+            .map(drop)
+            .map_err(|error| refused("bucket", self.name, error))
+    }
+}

@@ -1,0 +1,238 @@
+//! The command line. The only place that prints.
+#![expect(clippy::print_stdout, reason = "a command line prints")]
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, Roles};
+use crate::config::{Config, Source};
+use crate::domain::clock::random_bits;
+use crate::embedded::{self, Embedded, NatsWanted, Wanted};
+use crate::error::{Error, Result};
+use crate::{contracts, telemetry};
+
+/// Real-time chat and notification backend for e-commerce.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an instance with the configuration from the environment
+    Serve {
+        /// What it does: gateway (REST and sockets), worker (projections and notifications), or both
+        #[arg(long, default_value = "gateway,worker", value_parser = roles)]
+        roles: Roles,
+        /// A TOML file with settings; the environment and `.env` win
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Run an instance together with its own broker and database, for trying and developing
+    Dev {
+        /// Where data is kept
+        #[arg(long, default_value = "data")]
+        data: PathBuf,
+        /// A TOML file with settings; the environment and `.env` win
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Ask the instance on this machine whether it is ready
+    Health {
+        /// A TOML file with settings; the environment and `.env` win
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Compare the committed contracts with the code
+    Contracts {
+        /// Write them instead
+        #[arg(long)]
+        write: bool,
+    },
+    /// Run a program that ends when its parent does
+    #[command(hide = true)]
+    Guard {
+        /// The process that must still be the parent
+        #[arg(long)]
+        parent: u32,
+        /// The program
+        program: OsString,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn roles(text: &str) -> std::result::Result<Roles, String> {
+    text.parse().map_err(|error: Error| error.shown().to_owned())
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Guard { parent, program, args } => Err(Error::internal(embedded::guard(parent, program, args))),
+        Command::Contracts { write } => contracts::run(write).map(|report| println!("{report}")),
+        Command::Serve { roles, config } => block_on(serve(roles, config.as_deref())),
+        Command::Dev { data, config } => block_on(dev(&data, config.as_deref())),
+        Command::Health { config } => block_on(health(config.as_deref())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "shoptalk: {}", error.told());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?.block_on(command)
+}
+
+async fn serve(roles: Roles, file: Option<&Path>) -> Result<()> {
+    let config = Config::read(&Source::of_process(file)?)?;
+    telemetry::start(&config.log)?;
+    let app = App::start(&config, roles).await?;
+    tracing::info!(address = %app.address, "ready");
+    let mut stop = Stop::listen()?;
+    tokio::select! {
+        () = stop.asked() => {}
+        () = app.died() => {}
+    }
+    app.stop().await
+}
+
+async fn dev(data: &Path, file: Option<&Path>) -> Result<()> {
+    let mut source = Source::of_process(file)?;
+    source.default_to("HOST", "127.0.0.1");
+    source.default_to("CORS_ORIGIN", "*");
+    let mut stop = Stop::listen()?;
+    let wanted = Wanted {
+        data: data.to_owned(),
+        guard: std::env::current_exe().map_err(Error::internal)?,
+        nats: source.get("NATS_URL").is_none().then_some(NatsWanted { accounts: 0 }),
+        mongodb: source.get("MONGODB_URI").is_none(),
+    };
+    let servers = tokio::select! {
+        servers = Embedded::start(wanted) => servers?,
+        () = stop.asked() => return Ok(()),
+    };
+    let ran = dev_with(&servers, source, data, &mut stop).await;
+    servers.stop().await;
+    ran
+}
+
+async fn dev_with(servers: &Embedded, mut source: Source, data: &Path, stop: &mut Stop) -> Result<()> {
+    if let Some(url) = servers.nats_url() {
+        source.default_to("NATS_URL", url);
+    }
+    if let Some(uri) = servers.mongodb_uri() {
+        source.default_to("MONGODB_URI", uri);
+    }
+    if source.get("JWT_SECRET").is_none() {
+        source.default_to("JWT_SECRET", kept_secret(&data.join("jwt-secret"))?);
+    }
+    let config = Config::read(&source)?;
+    telemetry::start(&config.log)?;
+    let app = App::start(&config, Roles::ALL).await?;
+    let base = format!("http://{}", app.address);
+    println!(
+        "\nShoptalk is ready.\n  API        {base}/api\n  docs       {base}/docs/\n  Socket.IO  {base}/socket.io/\n  WebSocket  ws://{}/ws\n  NATS       {}\n  MongoDB    {}\n  data       {}\nCtrl-C stops it.\n",
+        app.address,
+        without_password(&config.broker.url),
+        without_password(&config.store.uri),
+        data.display(),
+    );
+    let died = tokio::select! {
+        () = stop.asked() => None,
+        () = app.died() => None,
+        what = servers.died() => Some(what),
+    };
+    let stopped = app.stop().await;
+    match died {
+        Some(what) => Err(Error::unavailable("server_died", what)),
+        None => stopped,
+    }
+}
+
+/// A URL fit to be shown.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// The secret that this data folder's tokens are signed with, made when there is none.
+fn kept_secret(path: &Path) -> Result<String> {
+    let fault = |error| Error::internal(error);
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let secret = format!("{:032x}{:032x}", random_bits(), random_bits());
+            file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
+            Ok(secret)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let mut secret = String::new();
+            std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut secret)).map_err(fault)?;
+            Ok(secret.trim().to_owned())
+        }
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// Asks `/readyz` on this machine; for a container's health check, so without a client library.
+async fn health(file: Option<&Path>) -> Result<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let source = Source::of_process(file)?;
+    let port: u16 = source.get("PORT").unwrap_or("4000").trim().parse().map_err(Error::internal)?;
+    let asked = async {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await?;
+        Ok::<String, std::io::Error>(reply)
+    };
+    let not_ready = |why: String| Error::unavailable("not_ready", why);
+    let reply = tokio::time::timeout(std::time::Duration::from_secs(6), asked)
+        .await
+        .map_err(|_| not_ready("no answer within 6 seconds".into()))?
+        .map_err(|error| not_ready(format!("cannot ask port {port}: {error}")))?;
+    if reply.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(not_ready(reply.lines().last().unwrap_or("").to_owned()))
+    }
+}
+
+/// The signals that ask a process to stop.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Error::internal)?,
+            terminate: signal(SignalKind::terminate()).map_err(Error::internal)?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Sending messages.
+
+use super::Commands;
+use crate::auth::Actor;
+use crate::broker::publish::Pending;
+use crate::domain::clock::Timestamp;
+use crate::domain::event::Body;
+use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::message::{self, Kind, Message};
+use crate::domain::trace::TraceContext;
+use crate::domain::words::{ClientMessageId, MessageText, required};
+use crate::error::{Error, Result};
+
+/// A message to send.
+#[derive(Debug)]
+pub struct SendMessage {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// A user who is expected to be there.
+    pub recipient_id: Option<UserId>,
+    /// What is said.
+    pub text: MessageText,
+    /// The sender's own id for this send.
+    pub client_message_id: Option<ClientMessageId>,
+}
+
+/// A message to send, as somebody wrote it.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'a> {
+    /// Where.
+    pub conversation_id: Option<&'a str>,
+    /// A user who is expected to be there.
+    pub recipient_id: Option<&'a str>,
+    /// What is said.
+    pub text: Option<&'a str>,
+    /// The sender's own id for this send.
+    pub client_message_id: Option<&'a str>,
+    /// Whether something is attached.
+    pub attachment: bool,
+}
+
+impl Draft<'_> {
+    /// Checks everything that can be checked without knowing who is who.
+    pub fn check(self) -> Result<SendMessage> {
+        if self.attachment {
+            return Err(Error::invalid("attachments_unsupported", "this server does not take attachments yet"));
+        }
+        Ok(SendMessage {
+            conversation_id: required(self.conversation_id, "conversationId")?.parse()?,
+            recipient_id: self.recipient_id.map(str::parse).transpose()?,
+            text: MessageText::new(required(self.text, "text")?)?,
+            client_message_id: self.client_message_id.map(ClientMessageId::new).transpose()?,
+        })
+    }
+}
+
+/// A message in line to be stored. Messages of one caller are stored in the order of their calls to
+/// [`Commands::send_message`].
+#[must_use = "a message counts only once it is stored"]
+pub struct Sending {
+    message: Message,
+    pending: Pending,
+}
+
+/// A message that the log has.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The message.
+    pub message: Message,
+    /// Its place in the log.
+    pub seq: u64,
+}
+
+impl Sent {
+    /// The id, place and time that a sender is told.
+    #[must_use]
+    pub fn receipt(&self) -> (MessageId, u64, Timestamp) {
+        (self.message.id, self.seq, self.message.created_at)
+    }
+}
+
+impl Commands {
+    /// Authorises and checks a message and puts it in line. No database is asked once the conversation is known here.
+    pub async fn send_message(&self, actor: &Actor, send: SendMessage, trace: Option<TraceContext>) -> Result<Sending> {
+        let now = self.clock.now();
+        actor.check_expiry(now)?;
+        let entry = self.directory.for_participant(send.conversation_id, actor.user_id).await?;
+        if send.recipient_id.is_some_and(|recipient| recipient == actor.user_id || !entry.conversation.has(recipient)) {
+            return Err(Error::invalid(
+                "recipient_not_a_participant",
+                "recipientId is no other participant of this conversation",
+            ));
+        }
+        let id = match &send.client_message_id {
+            Some(client) => message::id_of(send.conversation_id, actor.user_id, client),
+            None => self.clock.fresh_id(),
+        };
+        let message = Message {
+            id,
+            conversation_id: send.conversation_id,
+            sender_id: actor.user_id,
+            sender_name: actor.name.to_string(),
+            kind: Kind::Text,
+            text: send.text.into(),
+            client_message_id: send.client_message_id.map(String::from),
+            created_at: now,
+        };
+        let recipients = entry.conversation.users().collect();
+        let event = self.event(actor.user_id, recipients, Body::Message(message.clone()));
+        let pending = self.publisher.enqueue(&event, trace)?;
+        Ok(Sending { message, pending })
+    }
+
+    /// Waits until the log has the message. A resend is answered with the first one.
+    pub async fn sent(&self, sending: Sending) -> Result<Sent> {
+        let published = sending.pending.stored().await?;
+        if published.duplicate
+            && let Some(first) = self.broker.at(published.seq).await?
+            && let Body::Message(message) = first.event.body
+        {
+            return Ok(Sent { message, seq: first.seq });
+        }
+        Ok(Sent { message: sending.message, seq: published.seq })
+    }
+}

@@ -1,0 +1,56 @@
+//! Commands: everything that changes something, called by REST and sockets alike.
+//!
+//! A command authorises, checks and publishes; it never writes a projection. Accounts and sessions are the exception:
+//! they are plain synchronous writes to MongoDB.
+
+pub mod accounts;
+pub mod conversations;
+pub mod directory;
+pub mod messages;
+pub mod receipts;
+pub mod typing;
+
+use std::sync::Arc;
+
+use crate::auth::password::Passwords;
+use crate::auth::token::Tokens;
+use crate::broker::Broker;
+use crate::broker::publish::Publisher;
+use crate::domain::clock::Clock;
+use crate::domain::event::{self, Body, Event};
+use crate::domain::ids::UserId;
+use crate::store::Store;
+use directory::Directory;
+
+/// Everything a command needs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Commands {
+    pub(crate) broker: Broker,
+    pub(crate) publisher: Publisher,
+    pub(crate) store: Store,
+    pub(crate) directory: Directory,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) passwords: Passwords,
+    pub(crate) refresh_days: u32,
+    pub(crate) clock: Clock,
+}
+
+impl Commands {
+    /// The tokens that callers are known by.
+    #[must_use]
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
+    /// The clock that commands go by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// An event of this moment.
+    fn event(&self, actor: UserId, recipients: Vec<UserId>, body: Body) -> Event {
+        let now = self.clock.now();
+        Event { id: self.clock.fresh_id(), version: event::VERSION, actor, occurred_at: now, recipients, body }
+    }
+}

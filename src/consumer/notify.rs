@@ -1,0 +1,72 @@
+//! `notify`: tells the recipients of a message, through the log.
+//!
+//! A notification's id follows from the message and the user, and the broker recognises a repeated publish by it, so a
+//! redelivered message notifies nobody twice.
+
+use std::time::Duration;
+
+use crate::broker::consume::{Delivery, Handler, Verdict};
+use crate::broker::publish::{Pending, Publisher};
+use crate::domain::clock::Clock;
+use crate::domain::event::{self, Body, Event};
+use crate::domain::notification;
+use crate::error::Result;
+
+/// Publishes notifications.
+#[derive(Debug)]
+pub struct Notify {
+    publisher: Publisher,
+    clock: Clock,
+}
+
+impl Notify {
+    /// Publishes through this publisher.
+    #[must_use]
+    pub const fn new(publisher: Publisher, clock: Clock) -> Self {
+        Self { publisher, clock }
+    }
+
+    async fn publish(&self, delivery: &Delivery) -> Result<Vec<Pending>> {
+        let Body::Message(message) = &delivery.stored.event.body else {
+            return Ok(Vec::new());
+        };
+        let mut pending = Vec::new();
+        for notification in notification::of_message(message, &delivery.stored.event.recipients) {
+            let event = Event {
+                id: self.clock.fresh_id(),
+                version: event::VERSION,
+                actor: message.sender_id,
+                occurred_at: self.clock.now(),
+                recipients: vec![notification.user_id],
+                body: Body::Notification(notification),
+            };
+            pending.push(self.publisher.enqueue_patiently(&event, Some(delivery.trace)).await?);
+        }
+        Ok(pending)
+    }
+}
+
+impl Handler for Notify {
+    async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
+        // All of a batch is in line before the first answer is waited for: one commit for many messages.
+        let mut under_way = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            under_way.push(self.publish(delivery).await);
+        }
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for pending in under_way {
+            verdicts.push(match settle(pending).await {
+                Ok(()) => Verdict::Done,
+                Err(why) => Verdict::Retry { after: Duration::from_secs(1), why },
+            });
+        }
+        verdicts
+    }
+}
+
+async fn settle(pending: Result<Vec<Pending>>) -> Result<()> {
+    for one in pending? {
+        one.stored().await?;
+    }
+    Ok(())
+}

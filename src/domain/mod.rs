@@ -1,0 +1,19 @@
+//! What the product is about, without any I/O: ids, words, users, conversations, messages, events.
+//!
+//! Everything here is pure. Time, ids and randomness come in as values; nothing awaits, logs or locks. Wire and stored
+//! shapes are other types, converted at the edges.
+
+pub mod clock;
+pub mod conversation;
+pub mod cursor;
+pub mod event;
+pub mod ids;
+pub mod message;
+pub mod notification;
+pub mod page;
+pub mod presence;
+pub mod receipt;
+pub mod trace;
+pub mod typing;
+pub mod user;
+pub mod words;

@@ -1,0 +1,204 @@
+//! Words from outside, checked once: after that the type says they are good.
+
+use std::fmt;
+
+use serde::Serialize;
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::error::{Code, Error, Result};
+
+/// Most characters of a message's text.
+pub const TEXT_LIMIT: usize = 8_000;
+/// Most characters of a display name.
+pub const NAME_LIMIT: usize = 100;
+/// Most characters of an e-mail address (RFC 5321: 254 octets).
+pub const EMAIL_LIMIT: usize = 254;
+/// Fewest characters of a password (NIST SP 800-63B asks for eight at least).
+pub const PASSWORD_LEAST: usize = 8;
+/// Most bytes of a password: hashing time must not be the caller's to choose.
+pub const PASSWORD_LIMIT: usize = 1_024;
+/// Most bytes of a client's own id for a send.
+pub const CLIENT_MESSAGE_ID_LIMIT: usize = 128;
+
+/// A field that must be there.
+pub fn required<T>(field: Option<T>, name: &'static str) -> Result<T> {
+    field.ok_or_else(|| Error::invalid("missing_field", format!("{name} is needed")))
+}
+
+macro_rules! word {
+    ($name:ident) => {
+        impl $name {
+            /// The checked text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl From<$name> for String {
+            fn from(word: $name) -> Self {
+                word.0
+            }
+        }
+    };
+}
+
+/// An e-mail address in lower case: two spellings of one address are one account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Email(String);
+word!(Email);
+
+impl Email {
+    /// Checks the shape only (something, an `@`, a domain); whether it is delivered to is another question.
+    pub fn new(text: &str) -> Result<Self> {
+        let text = text.trim().to_lowercase();
+        let good = text.len() <= EMAIL_LIMIT
+            && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+            && text.split_once('@').is_some_and(|(local, domain)| {
+                !local.is_empty()
+                    && local.len() <= 64
+                    && !domain.contains('@')
+                    && domain.split('.').all(|label| !label.is_empty())
+            });
+        if good {
+            Ok(Self(text))
+        } else {
+            Err(Error::invalid("malformed_email", "email must be an address of at most 254 characters"))
+        }
+    }
+}
+
+/// A user's name as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DisplayName(String);
+word!(DisplayName);
+
+impl DisplayName {
+    /// 1 to 100 characters, no control characters, composed (NFC) and trimmed.
+    pub fn new(text: &str) -> Result<Self> {
+        let text: String = text.trim().nfc().collect();
+        let length = text.chars().count();
+        if length == 0 || length > NAME_LIMIT || text.chars().any(char::is_control) {
+            return Err(Error::invalid(
+                "malformed_name",
+                "name must have 1 to 100 characters and no control characters",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// A password on its way to be hashed; never shown, never logged.
+#[derive(Clone)]
+pub struct Password(String);
+
+impl Password {
+    /// At least 8 characters, at most 1,024 bytes.
+    pub fn new(text: &str) -> Result<Self> {
+        if text.chars().count() < PASSWORD_LEAST || text.len() > PASSWORD_LIMIT {
+            return Err(Error::invalid(
+                "malformed_password",
+                "password must have at least 8 characters and at most 1,024 bytes",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The bytes to hash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// The text of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MessageText(String);
+word!(MessageText);
+
+impl MessageText {
+    /// 1 to 8,000 characters after composing (NFC), not blank; line breaks and tabs are the only control characters.
+    pub fn new(text: &str) -> Result<Self> {
+        // Composing never makes a text longer than it was in bytes times three, so this bound spares the work.
+        if text.len() > TEXT_LIMIT * 4 * 3 {
+            return Err(Self::too_long());
+        }
+        let text: String = text.nfc().collect();
+        if text.trim().is_empty() {
+            return Err(Error::invalid("empty_text", "text must not be empty"));
+        }
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            return Err(Error::invalid("control_characters", "text must not contain control characters"));
+        }
+        if text.chars().count() > TEXT_LIMIT {
+            return Err(Self::too_long());
+        }
+        Ok(Self(text))
+    }
+
+    fn too_long() -> Error {
+        Error::new(Code::TooLarge, "text_too_long", "text must have at most 8,000 characters")
+    }
+}
+
+/// A client's own id for a send, so that a resend is recognised.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct ClientMessageId(String);
+word!(ClientMessageId);
+
+impl ClientMessageId {
+    /// 1 to 128 visible ASCII characters.
+    pub fn new(text: &str) -> Result<Self> {
+        let visible = text.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+        if text.is_empty() || text.len() > CLIENT_MESSAGE_ID_LIMIT || !visible {
+            return Err(Error::invalid(
+                "malformed_client_message_id",
+                "clientMessageId must have 1 to 128 visible ASCII characters",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_email_has_one_spelling() {
+        assert_eq!(Email::new(" Ana@Example.TEST ").map(String::from).ok(), Some("ana@example.test".into()));
+        for bad in ["", "ana", "@example.test", "ana@", "a b@example.test", "a@b@c", "a@b..c", "a\n@b.c"] {
+            assert!(Email::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(Email::new(&format!("{}@example.test", "a".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn text_is_counted_in_characters_after_composing() {
+        assert!(MessageText::new(&"é".repeat(TEXT_LIMIT)).is_ok());
+        assert!(MessageText::new(&"e\u{301}".repeat(TEXT_LIMIT)).is_ok());
+        let reason = |text: &str| MessageText::new(text).err().map(|error| error.reason());
+        assert_eq!(reason(&"x".repeat(TEXT_LIMIT + 1)), Some("text_too_long"));
+        assert_eq!(reason(&"😀".repeat(TEXT_LIMIT * 4)), Some("text_too_long"));
+        assert_eq!(reason(" \n\t "), Some("empty_text"));
+        assert_eq!(reason("a\0b"), Some("control_characters"));
+        assert_eq!(reason("line\nbreak\tand tab"), None);
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let password = Password::new("correct horse").expect("long enough");
+        assert_eq!(format!("{password:?}"), "Password(..)");
+        assert!(Password::new("short").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! How each server is started: its arguments, configuration and port, and how to know that it is ready.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::child::Child;
+use super::{NatsWanted, POLL, Server, programs};
+use crate::error::{Error, Result};
+
+/// Starts of one server: the port that was free may be taken a moment later.
+const ATTEMPTS: usize = 4;
+
+/// What is the same for both servers of one start.
+pub(super) struct Setup {
+    pub(super) data: PathBuf,
+    pub(super) guard: PathBuf,
+    /// Locked as long as a child holds a copy of it.
+    pub(super) servers: File,
+    pub(super) deadline: Instant,
+}
+
+/// How to know that it is our server which listens.
+enum Ready {
+    /// It greets with its name (NATS).
+    Greets(String),
+    /// It takes connections (`MongoDB`; whoever uses it asks more).
+    Accepts,
+}
+
+impl Setup {
+    pub(super) async fn nats(&self, wanted: NatsWanted, usual_port: bool) -> Result<Server> {
+        let program =
+            programs::on_path("nats-server").map_or_else(|| programs::cached(programs::NATS_SERVER, "NATS_URL"), Ok)?;
+        let folder = self.folder("nats")?;
+        let name = format!("shoptalk-{}", std::process::id());
+        let start = |port| {
+            fs::write(folder.join("server.conf"), nats_config(&name, port, wanted.accounts))?;
+            Ok((vec!["-c".into(), "server.conf".into()], Ready::Greets(name.clone())))
+        };
+        let (child, port) = self.run("nats", &program, usual_port.then_some(4222), start).await?;
+        Ok(Server { url: format!("nats://127.0.0.1:{port}"), child })
+    }
+
+    pub(super) async fn mongodb(&self, usual_port: bool) -> Result<Server> {
+        let (program, args) = match programs::on_path("mongod") {
+            Some(program) => (program, "--bind_ip 127.0.0.1 --nounixsocket --dbpath db --port"),
+            // GPL-2.0-only: run as a process of its own, never linked. A small log file, as it is allocated in full.
+            None => (
+                programs::cached(programs::SECANTUSD, "MONGODB_URI")?,
+                "--host 127.0.0.1 --log-level WARNING --sync-on-commit --log-file-max 32MB --cache-size 512M \
+                 --storage-path db --port",
+            ),
+        };
+        fs::create_dir_all(self.folder("mongodb")?.join("db")).map_err(Error::internal)?;
+        let start = |port: u16| {
+            let args = args.split_whitespace().map(OsString::from);
+            Ok((args.chain([port.to_string().into()]).collect(), Ready::Accepts))
+        };
+        let (child, port) = self.run("mongodb", &program, usual_port.then_some(27017), start).await?;
+        Ok(Server { url: format!("mongodb://127.0.0.1:{port}/?directConnection=true"), child })
+    }
+
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.data.join(name);
+        fs::create_dir_all(&folder).map_err(Error::internal)?;
+        Ok(folder)
+    }
+
+    /// Starts a program until it is ready on a port; `start` prepares the port and gives arguments and condition.
+    async fn run(
+        &self,
+        name: &'static str,
+        program: &Path,
+        usual: Option<u16>,
+        start: impl Fn(u16) -> io::Result<(Vec<OsString>, Ready)>,
+    ) -> Result<(Child, u16)> {
+        let log = self.data.join(name).join(format!("{name}.log"));
+        let mut attempt = 1;
+        loop {
+            let port = free_port(usual.filter(|_| attempt == 1)).map_err(Error::internal)?;
+            let (args, ready) = start(port).map_err(Error::internal)?;
+            let (command, from) = self.command(program, &args, &log).map_err(Error::internal)?;
+            let child = Child::spawn(name, command).await.map_err(|error| {
+                let shown = format!("{} cannot start {}", self.guard.display(), program.display());
+                Error::unavailable("server_not_started", shown).caused_by(error)
+            })?;
+            let ended = tokio::select! {
+                // In this order: whoever answers on the port of a child that has ended, it is not that child.
+                biased;
+                why = child.ended() => Some(why),
+                up = timeout_at(self.deadline, is_ready(port, &ready)) => match up {
+                    Ok(()) => return Ok((child, port)),
+                    Err(_) => None,
+                },
+            };
+            if ended.is_none() || attempt == ATTEMPTS {
+                let why = ended.unwrap_or_else(|| format!("{name} was not ready in time"));
+                let shown = format!("{why}\n{}:\n{}", log.display(), tail(&log, from));
+                return Err(Error::unavailable("server_not_started", shown));
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The command, and the length of its log before it.
+    fn command(&self, program: &Path, args: &[OsString], log: &Path) -> io::Result<(Command, u64)> {
+        let output = File::options().create(true).append(true).open(log)?;
+        let from = output.metadata()?.len();
+        let mut command = Command::new(self.guard.canonicalize()?);
+        command.args(["guard", "--parent"]).arg(std::process::id().to_string()).arg("--").arg(program).args(args);
+        command.current_dir(log.parent().unwrap_or(&self.data));
+        command.stdin(self.servers.try_clone()?).stdout(output.try_clone()?).stderr(output);
+        // Out of the terminal's group: Ctrl-C is for us, who first drain and then end them.
+        command.process_group(0);
+        Ok((command, from))
+    }
+}
+
+async fn is_ready(port: u16, ready: &Ready) {
+    while !answers(port, ready).await.unwrap_or(false) {
+        sleep(POLL).await;
+    }
+}
+
+async fn answers(port: u16, ready: &Ready) -> io::Result<bool> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    if stream.local_addr()? == stream.peer_addr()? {
+        // Nobody listens, and the kernel chose the very port for our end: TCP then connects a socket to itself.
+        return Ok(false);
+    }
+    let Ready::Greets(name) = ready else { return Ok(true) };
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        timeout(Duration::from_secs(1), stream.readable()).await??;
+        let mut buffer = [0; 4096];
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(read) => line.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let line = String::from_utf8_lossy(&line);
+    Ok(line.starts_with("INFO ") && line.contains(&format!("\"server_name\":\"{name}\"")))
+}
+
+fn free_port(usual: Option<u16>) -> io::Result<u16> {
+    let usual = usual.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr().map(|address| address.port());
+    usual.map_or_else(any, Ok)
+}
+
+/// The folder is the child's working directory, so no path needs quoting here.
+fn nats_config(name: &str, port: u16, accounts: usize) -> String {
+    // Streams reserve their limits. Tests make many, which together may claim more than the disk has.
+    let limit = if accounts > 0 { ", max_file_store: 1TB" } else { "" };
+    let mut config = format!(
+        "# Written at every start.\nhost: \"127.0.0.1\"\nport: {port}\nserver_name: \"{name}\"\nmax_payload: 1MB\n\
+         jetstream {{ store_dir: \".\", sync_interval: always{limit} }}\n"
+    );
+    if accounts > 0 {
+        config.push_str("accounts {\n");
+        for t in 0..accounts {
+            let user = format!("{{ user: \"t{t}\", password: \"t{t}\" }}");
+            let _ = writeln!(config, "  t{t}: {{ jetstream: enabled, users: [ {user} ] }}");
+        }
+        config.push_str("}\n");
+    }
+    config
+}
+
+/// The last lines that were logged after `from`.
+fn tail(log: &Path, from: u64) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = File::open(log).and_then(|mut file| {
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut text)
+    }) {
+        return error.to_string();
+    }
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_get_accounts_and_development_gets_none() {
+        assert!(!nats_config("n", 1, 0).contains("accounts"));
+        let config = nats_config("n", 1, 2);
+        assert!(config.contains("  t1: { jetstream: enabled, users: [ { user: \"t1\", password: \"t1\" } ] }\n"));
+        assert!(!config.contains("t2"));
+    }
+}

@@ -1,0 +1,178 @@
+//! The hub: which sockets are here, by user, and how events get to them.
+//!
+//! An event is encoded once and handed to each socket of each of its recipients. Pushing never waits: a socket that
+//! cannot take a frame is closed and catches up when it comes back.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::connection::{Closing, Connection, ConnectionId};
+use super::protocol::Push;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::event::Stored;
+use crate::domain::ids::UserId;
+use crate::domain::presence::Presence;
+use crate::domain::typing::Typing;
+
+/// Locks that the users are spread over.
+const SHARDS: usize = 16;
+
+type Connections = SmallVec<[Arc<Connection>; 1]>;
+
+/// The sockets of this instance.
+#[derive(Debug)]
+pub struct Hub {
+    shards: [Mutex<HashMap<UserId, Connections>>; SHARDS],
+    count: AtomicUsize,
+    last_id: AtomicU64,
+    clock: Clock,
+    /// Half of every cursor.
+    epoch: u64,
+}
+
+impl Hub {
+    /// Nobody is here yet.
+    #[must_use]
+    pub fn new(clock: Clock, epoch: u64) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            count: AtomicUsize::new(0),
+            last_id: AtomicU64::new(0),
+            clock,
+            epoch,
+        }
+    }
+
+    fn shard(&self, user: UserId) -> MutexGuard<'_, HashMap<UserId, Connections>> {
+        let place = usize::try_from(user.bits() % SHARDS as u128).unwrap_or(0);
+        self.shards[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name for a new connection.
+    pub fn next_id(&self) -> ConnectionId {
+        self.last_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Identified sockets here.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// A socket has become this user's.
+    pub fn attach(&self, user: UserId, connection: Arc<Connection>) {
+        self.shard(user).entry(user).or_default().push(connection);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A socket is gone. Says whether it was here, so that its end is counted once.
+    pub fn detach(&self, user: UserId, id: ConnectionId) -> bool {
+        let mut shard = self.shard(user);
+        let Some(connections) = shard.get_mut(&user) else { return false };
+        let before = connections.len();
+        connections.retain(|connection| connection.id != id);
+        let gone = connections.len() < before;
+        if connections.is_empty() {
+            shard.remove(&user);
+        }
+        drop(shard);
+        if gone {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        gone
+    }
+
+    /// Tells everybody concerned of an event.
+    pub fn push(&self, stored: &Stored) {
+        let listeners = self.listeners(&stored.event.recipients);
+        if listeners.is_empty() {
+            return;
+        }
+        match Push::durable(stored, self.epoch) {
+            Ok(push) => self.send(&listeners, &push),
+            Err(error) => tracing::error!(event.seq = stored.seq, error = %error, "an event cannot be pushed"),
+        }
+    }
+
+    /// Tells the others that somebody types, or has stopped.
+    pub fn push_typing(&self, typing: &Typing) {
+        let listeners = self.listeners(&typing.recipients);
+        if !listeners.is_empty()
+            && let Ok(push) = Push::typing(typing)
+        {
+            self.send(&listeners, &push);
+        }
+    }
+
+    /// Tells contacts that somebody came or went.
+    pub fn push_presence(&self, presence: &Presence, contacts: &[UserId]) {
+        let listeners = self.listeners(contacts);
+        if !listeners.is_empty()
+            && let Ok(push) = Push::presence(presence)
+        {
+            self.send(&listeners, &push);
+        }
+    }
+
+    /// The sockets here of these users. No lock is held while they are written to.
+    fn listeners(&self, users: &[UserId]) -> Connections {
+        let mut listeners = Connections::new();
+        if self.count() == 0 {
+            return listeners;
+        }
+        for user in users {
+            if let Some(connections) = self.shard(*user).get(user) {
+                listeners.extend(connections.iter().cloned());
+            }
+        }
+        listeners
+    }
+
+    fn send(&self, listeners: &Connections, push: &Push) {
+        let now = self.clock.now();
+        for connection in listeners {
+            if connection.expired(now) {
+                connection.close(Closing::Unauthenticated);
+            } else {
+                connection.push(push);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<(UserId, Arc<Connection>)> {
+        let mut all = Vec::with_capacity(self.count());
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (user, connections) in shard.iter() {
+                all.extend(connections.iter().map(|connection| (*user, connection.clone())));
+            }
+        }
+        all
+    }
+
+    /// Closes sockets whose token has run out or that could not be closed before; returns those whose other end is gone
+    /// without anybody having noticed.
+    pub fn sweep(&self, now: Timestamp) -> Vec<(UserId, ConnectionId)> {
+        let mut lost = Vec::new();
+        for (user, connection) in self.all() {
+            if !connection.is_there(now) {
+                lost.push((user, connection.id));
+            } else if connection.expired(now) {
+                connection.close(Closing::Unauthenticated);
+            } else if connection.is_doomed() {
+                connection.close(Closing::Resync);
+            }
+        }
+        lost
+    }
+
+    /// Tells every plain WebSocket that this instance is going away.
+    pub fn close_all(&self) {
+        for (_, connection) in self.all() {
+            connection.close(Closing::GoingAway);
+        }
+    }
+}

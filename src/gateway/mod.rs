@@ -1,0 +1,16 @@
+//! The gateway: sockets. Frames from clients become commands; events from the log become frames.
+//!
+//! Socket.IO and the plain WebSocket are two ways of carrying the same frames (`protocol`) through the same session rules
+//! (`session`) to the same driver (`driver`); the `hub` knows which sockets are here and pushes to them.
+
+pub mod connection;
+pub mod driver;
+pub mod hub;
+pub mod origin;
+pub mod protocol;
+pub mod session;
+pub mod socketio;
+pub mod websocket;
+
+pub use driver::Gateway;
+pub use hub::Hub;

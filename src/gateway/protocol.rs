@@ -1,0 +1,349 @@
+//! The frames: what clients say and what they are told, the same over Socket.IO and the plain WebSocket.
+//!
+//! Described for clients in `openapi/asyncapi.yaml`, which a test compares with the names here.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::command::messages::{Draft, SendMessage};
+use crate::domain::clock::Timestamp;
+use crate::domain::cursor::Cursor;
+use crate::domain::event::{Body, Stored};
+use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::presence::Presence;
+use crate::domain::receipt::Receipt;
+use crate::domain::typing::Typing;
+use crate::domain::words::required;
+use crate::error::{self, Error, Result};
+
+/// What a client can say, checked.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// It names its user; that must be the one of its token.
+    Register {
+        /// The user it names.
+        user_id: String,
+    },
+    /// It brings a token: to be known, or to stay known.
+    Authenticate {
+        /// The token.
+        token: String,
+    },
+    /// It says something.
+    SendMessage {
+        /// Who it says is speaking.
+        claimed: Option<String>,
+        /// What.
+        send: SendMessage,
+    },
+    /// Somebody types, or has stopped.
+    Typing {
+        /// Who it says is typing.
+        claimed: Option<String>,
+        /// Where.
+        conversation_id: ConversationId,
+        /// Began or stopped.
+        typing: bool,
+    },
+    /// It has read a conversation.
+    MarkRead {
+        /// Who it says has read.
+        claimed: Option<String>,
+        /// Where.
+        conversation_id: ConversationId,
+    },
+}
+
+/// The names of what clients can say.
+pub const CLIENT_EVENTS: [&str; 6] = ["register", "authenticate", "sendMessage", "typing", "stopTyping", "markRead"];
+
+/// The names of what clients are told.
+pub const SERVER_EVENTS: [&str; 8] =
+    ["message", "typing", "stopTyping", "notification", "presence", "messagesRead", "conversation", "exception"];
+
+/// Fields that only some events have; unknown ones are let pass, so that newer clients can talk to older servers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    #[serde(borrow, default)]
+    conversation_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    sender_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    user_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    recipient_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    client_message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
+    #[serde(default)]
+    attachment: Option<IgnoredAny>,
+}
+
+impl ClientEvent {
+    /// Reads an event by name and payload.
+    pub fn read(name: &str, data: Option<&RawValue>) -> Result<Self> {
+        match name {
+            "register" => {
+                let user_id = match text(data) {
+                    Some(user_id) => user_id.into_owned(),
+                    None => required(payload(data)?.user_id, "userId")?.into_owned(),
+                };
+                Ok(Self::Register { user_id })
+            }
+            "authenticate" => {
+                let token = required(payload(data)?.token, "token")?.into_owned();
+                Ok(Self::Authenticate { token })
+            }
+            "sendMessage" => {
+                let payload = payload(data)?;
+                let claimed = payload.sender_id.map(Cow::into_owned);
+                let send = Draft {
+                    conversation_id: payload.conversation_id.as_deref(),
+                    recipient_id: payload.recipient_id.as_deref(),
+                    text: payload.text.as_deref(),
+                    client_message_id: payload.client_message_id.as_deref(),
+                    attachment: payload.attachment.is_some(),
+                }
+                .check()?;
+                Ok(Self::SendMessage { claimed, send })
+            }
+            "typing" | "stopTyping" => {
+                let payload = payload(data)?;
+                Ok(Self::Typing {
+                    conversation_id: required(payload.conversation_id, "conversationId")?.parse()?,
+                    claimed: payload.sender_id.map(Cow::into_owned),
+                    typing: name == "typing",
+                })
+            }
+            "markRead" => {
+                let payload = payload(data)?;
+                Ok(Self::MarkRead {
+                    conversation_id: required(payload.conversation_id, "conversationId")?.parse()?,
+                    claimed: payload.user_id.map(Cow::into_owned),
+                })
+            }
+            _ => Err(Error::invalid("unknown_event", "there is no event of this name")),
+        }
+    }
+}
+
+fn payload(data: Option<&RawValue>) -> Result<Payload<'_>> {
+    let data = data.map_or("null", RawValue::get);
+    if !data.starts_with('{') {
+        return Err(Error::invalid("malformed_payload", "an object is expected as payload"));
+    }
+    serde_json::from_str(data)
+        .map_err(|error| Error::invalid("malformed_payload", format!("the payload cannot be read: {error}")))
+}
+
+fn text(data: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    serde_json::from_str(data?.get()).ok()
+}
+
+/// An event as clients are told it: encoded once, however many sockets it goes to.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// Its name.
+    pub event: &'static str,
+    /// Its payload.
+    pub data: Arc<RawValue>,
+}
+
+impl Push {
+    fn new(event: &'static str, data: &impl Serialize) -> Result<Self> {
+        let data = serde_json::value::to_raw_value(data).map_err(Error::internal)?;
+        Ok(Self { event, data: data.into() })
+    }
+
+    /// A durable event, as everybody it concerns is told it.
+    pub fn durable(stored: &Stored, epoch: u64) -> Result<Self> {
+        let place = Place { seq: stored.seq, cursor: Cursor { epoch, seq: stored.seq } };
+        match &stored.event.body {
+            Body::Message(message) => Self::new("message", &Placed { place, frame: message }),
+            Body::Notification(notification) => Self::new("notification", &Placed { place, frame: notification }),
+            Body::Receipt(receipt) => Self::new(
+                "messagesRead",
+                &Placed { place, frame: ReadFrame { id: stored.event.id.to_string(), receipt: *receipt } },
+            ),
+            Body::Conversation(conversation) => Self::new("conversation", &Placed { place, frame: conversation }),
+        }
+    }
+
+    /// Somebody types, or has stopped.
+    pub fn typing(typing: &Typing) -> Result<Self> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct TypingFrame {
+            conversation_id: ConversationId,
+            sender_id: UserId,
+        }
+        let frame = TypingFrame { conversation_id: typing.conversation_id, sender_id: typing.sender_id };
+        Self::new(if typing.typing { "typing" } else { "stopTyping" }, &frame)
+    }
+
+    /// Somebody came or went.
+    pub fn presence(presence: &Presence) -> Result<Self> {
+        Self::new("presence", presence)
+    }
+
+    /// Something went wrong and nobody asked for an answer.
+    pub fn exception(error: &Error) -> Result<Self> {
+        Self::new("exception", &error.body())
+    }
+}
+
+#[derive(Serialize)]
+struct Place {
+    seq: u64,
+    cursor: Cursor,
+}
+
+#[derive(Serialize)]
+struct Placed<T> {
+    #[serde(flatten)]
+    frame: T,
+    #[serde(flatten)]
+    place: Place,
+}
+
+#[derive(Serialize)]
+struct ReadFrame {
+    id: String,
+    #[serde(flatten)]
+    receipt: Receipt,
+}
+
+/// The answer to an event that asked for one.
+#[derive(Debug, Serialize)]
+pub struct Answer<'a> {
+    /// Whether it was done.
+    pub ok: bool,
+    /// What came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Done>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<error::Body<'a>>,
+}
+
+/// What came of an event.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Done {
+    /// A message is stored.
+    #[serde(rename_all = "camelCase")]
+    Sent {
+        /// Its id.
+        id: MessageId,
+        /// Its place in the log.
+        seq: u64,
+        /// When the server took it.
+        created_at: Timestamp,
+    },
+    /// The socket is known as this user.
+    #[serde(rename_all = "camelCase")]
+    Known {
+        /// Who.
+        user_id: UserId,
+        /// When the token stops being good.
+        expires_at: Timestamp,
+    },
+    /// A mark is where it should be.
+    #[serde(rename_all = "camelCase")]
+    Read {
+        /// Where.
+        conversation_id: ConversationId,
+        /// How far.
+        read_seq: u64,
+    },
+    /// Done, and there is nothing to say about it.
+    Nothing {},
+}
+
+impl<'a> Answer<'a> {
+    /// The answer for this outcome.
+    #[must_use]
+    pub fn of(outcome: &'a Result<Done>) -> Self {
+        match outcome {
+            Ok(done) => Self { ok: true, data: Some(done.clone()), error: None },
+            Err(error) => Self { ok: false, data: None, error: Some(error.body()) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, json: &str) -> Result<ClientEvent> {
+        let data: &RawValue = serde_json::from_str(json).expect("JSON");
+        ClientEvent::read(name, Some(data))
+    }
+
+    fn reason(name: &str, json: &str) -> &'static str {
+        read(name, json).expect_err("refused").reason()
+    }
+
+    const CNV: &str = "cnv_00000000000000000000000005";
+
+    #[test]
+    fn the_fixed_contract_is_read() {
+        let user = UserId::from_bits(2);
+        assert!(matches!(read("register", &format!("\"{user}\"")), Ok(ClientEvent::Register { .. })));
+        assert!(matches!(read("register", &format!(r#"{{"userId":"{user}"}}"#)), Ok(ClientEvent::Register { .. })));
+        let send = format!(
+            r#"{{"conversationId":"{CNV}","senderId":"{user}","recipientId":"{user}","text":"caf\u00e9","attachment":null}}"#
+        );
+        let Ok(ClientEvent::SendMessage { claimed, send }) = read("sendMessage", &send) else { panic!("not read") };
+        assert_eq!((claimed, send.text.as_str()), (Some(user.to_string()), "café"));
+        let typing = format!(r#"{{"conversationId":"{CNV}","senderId":"{user}","recipientId":"{user}"}}"#);
+        assert!(matches!(read("typing", &typing), Ok(ClientEvent::Typing { typing: true, .. })));
+        assert!(matches!(read("stopTyping", &typing), Ok(ClientEvent::Typing { typing: false, .. })));
+        assert!(matches!(read("markRead", &typing), Ok(ClientEvent::MarkRead { .. })));
+    }
+
+    #[test]
+    fn whatever_else_comes_has_a_stable_reason() {
+        assert_eq!(reason("shout", "{}"), "unknown_event");
+        assert_eq!(reason("sendMessage", "[]"), "malformed_payload");
+        assert_eq!(reason("sendMessage", "null"), "malformed_payload");
+        assert_eq!(reason("sendMessage", r#"{"conversationId":7}"#), "malformed_payload");
+        assert_eq!(reason("sendMessage", "{}"), "missing_field");
+        assert_eq!(reason("sendMessage", r#"{"conversationId":"nonsense","text":"x"}"#), "malformed_id");
+        assert_eq!(reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}","text":""}}"#)), "empty_text");
+        assert_eq!(
+            reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}","text":"x","attachment":{{}}}}"#)),
+            "attachments_unsupported"
+        );
+        assert_eq!(reason("typing", "{}"), "missing_field");
+        assert_eq!(reason("register", "7"), "malformed_payload");
+        assert_eq!(reason("authenticate", "{}"), "missing_field");
+    }
+
+    #[test]
+    fn the_names_listed_are_the_names_read() {
+        for name in CLIENT_EVENTS {
+            let refused = read(name, "{}").expect_err("nothing works without fields").reason();
+            assert_ne!(refused, "unknown_event", "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_data_or_an_error() {
+        let done: Result<Done> = Ok(Done::Nothing {});
+        assert_eq!(serde_json::to_string(&Answer::of(&done)).expect("JSON"), r#"{"ok":true,"data":{}}"#);
+        let failed: Result<Done> = Err(Error::invalid("empty_text", "text must not be empty"));
+        assert_eq!(
+            serde_json::to_string(&Answer::of(&failed)).expect("JSON"),
+            r#"{"ok":false,"error":{"code":"invalid","reason":"empty_text","message":"text must not be empty","retryable":false}}"#
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! Socket.IO at `/socket.io/`: WebSocket, polling, and polling upgraded to WebSocket.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engineioxide::service::NotFoundService;
+use poem::endpoint::TowerCompatExt as _;
+use poem::http::header::{self, HeaderMap, HeaderValue};
+use poem::http::{Method, StatusCode};
+use poem::web::headers::{HeaderMapExt as _, SecWebsocketAccept, SecWebsocketKey};
+use poem::{Endpoint, Request, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use socketioxide::SocketIo;
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::{AckSender, SocketRef, TryData};
+use socketioxide::handler::ConnectHandler as _;
+use socketioxide::handler::message::FromMessage;
+use socketioxide::service::SocketIoService;
+use socketioxide::socket::Socket;
+use socketioxide_core::Value;
+
+use super::connection::{Connection, Inbound, Link, Reply};
+use super::driver::Gateway;
+use super::origin;
+use super::protocol::ClientEvent;
+use super::session::Session;
+use crate::auth::Actor;
+use crate::auth::token::missing;
+use crate::error::{Error, Result};
+use crate::problem;
+
+/// Packets that wait for a client, at most.
+const QUEUE: usize = 512;
+/// Largest packet from a client, as for REST bodies.
+const PACKET_LIMIT: usize = 1 << 20;
+/// What a WebSocket reads at once. Chat frames are small, and ten thousand idle sockets each hold this much.
+const READ_BUFFER: usize = 2 << 10;
+
+type Svc = SocketIoService<NotFoundService>;
+
+/// The endpoint.
+pub struct SocketIoEndpoint {
+    gateway: Arc<Gateway>,
+    service: Svc,
+}
+
+/// What a client brings in the handshake.
+#[derive(Debug, Default, Deserialize)]
+struct Handshake {
+    #[serde(default)]
+    token: Option<String>,
+}
+
+/// A refused handshake, as the client reads it: the stable reason, then a sentence.
+struct Refused(Error);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.reason(), self.0.shown())
+    }
+}
+
+/// Builds the endpoint. The handle it returns with it closes every socket.
+#[must_use]
+pub fn endpoint(gateway: Arc<Gateway>) -> (SocketIoEndpoint, SocketIo) {
+    let (service, io) = SocketIo::builder()
+        .req_path("/socket.io")
+        .max_payload(PACKET_LIMIT as u64)
+        .ws_max_message_size(PACKET_LIMIT)
+        .ws_max_frame_size(PACKET_LIMIT)
+        .ws_read_buffer_size(READ_BUFFER)
+        .max_buffer_size(QUEUE)
+        .ping_interval(Duration::from_secs(25))
+        .ping_timeout(Duration::from_secs(20))
+        .connect_timeout(Duration::from_secs(10))
+        .build_svc();
+    let (admitting, opening, handle) = (gateway.clone(), gateway.clone(), io.clone());
+    // The socket is attached before the client hears that it is connected, so that nothing falls between the two: its
+    // handlers are there for its first event, and what is pushed meanwhile is held.
+    let admit = move |socket: SocketRef, TryData(handshake): TryData<Handshake>| {
+        let admitted = who(&admitting, &socket, handshake.unwrap_or_default())
+            .map(|actor| attach(&admitting, &handle, &socket, actor))
+            .map_err(Refused);
+        async move { admitted }
+    };
+    let opened = move |socket: SocketRef| {
+        if let Some(connection) = opening.opening().remove(&socket.id) {
+            connection.open();
+        }
+        async {}
+    };
+    io.ns("/", opened.with(admit));
+    (SocketIoEndpoint { gateway, service }, io)
+}
+
+/// Whose token the handshake carries: in `auth.token`, or in an Authorization header.
+fn who(gateway: &Gateway, socket: &SocketRef, handshake: Handshake) -> Result<Arc<Actor>> {
+    match handshake.token {
+        Some(token) => gateway.identify(&token),
+        None => gateway.identify(bearer(&socket.req_parts().headers).ok_or_else(missing)?),
+    }
+}
+
+/// The token of an Authorization header.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Makes the connection of a socket and its handlers.
+fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<Actor>) {
+    let user = actor.user_id;
+    let link = Link::SocketIo(io.clone(), socket.id);
+    let connection = Arc::new(Connection::new(gateway.hub.next_id(), link, Session::Identified(actor), gateway.now()));
+    let (receiving, from) = (gateway.clone(), connection.clone());
+    socket.on_fallback(move |ack: AckSender, Raw { event, asked }: Raw| {
+        let reply = if asked { Reply::SocketIo(ack) } else { Reply::None };
+        receiving.receive(&from, Inbound { event, reply });
+        async {}
+    });
+    let (leaving, id) = (gateway.clone(), connection.id);
+    socket.on_disconnect(move |socket: SocketRef| {
+        leaving.opening().remove(&socket.id);
+        leaving.detach(user, id);
+        async {}
+    });
+    gateway.opening().insert(socket.id, connection.clone());
+    gateway.attach(user, connection);
+}
+
+/// An event as it came in, read by our own rules: a payload that cannot be read is answered, not dropped.
+struct Raw {
+    event: Result<ClientEvent>,
+    asked: bool,
+}
+
+impl FromMessage<LocalAdapter> for Raw {
+    type Error = std::convert::Infallible;
+
+    fn from_message(_: Arc<Socket>, packet: Value, ack_id: Option<i64>) -> Result<Self, Self::Error> {
+        let event = match &packet {
+            Value::Str(text, _) => read(text),
+            Value::Bytes(_) => Err(Error::invalid("malformed_payload", "events are JSON here")),
+        };
+        Ok(Self { event, asked: ack_id.is_some() })
+    }
+}
+
+/// Reads `["event", payload, ...]`.
+fn read(packet: &str) -> Result<ClientEvent> {
+    let parts: Vec<&RawValue> = serde_json::from_str(packet)
+        .map_err(|error| Error::invalid("malformed_payload", format!("the event cannot be read: {error}")))?;
+    let name = parts.first().and_then(|name| serde_json::from_str::<std::borrow::Cow<'_, str>>(name.get()).ok());
+    let name = name.ok_or_else(|| Error::invalid("malformed_payload", "an event begins with its name"))?;
+    ClientEvent::read(&name, parts.get(1).copied())
+}
+
+impl Endpoint for SocketIoEndpoint {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        origin::check(&request, &self.gateway.cors).map_err(problem::into_poem)?;
+        if self.gateway.is_draining() {
+            return Err(problem::into_poem(super::connection::Closing::GoingAway.error()));
+        }
+        keep_what_matters(request.headers_mut());
+        match upgrade_key(&request) {
+            Some(key) => self.upgrade(request, key),
+            None => self.service.clone().compat().call(request).await,
+        }
+    }
+}
+
+impl SocketIoEndpoint {
+    /// Answers an upgrade and hands the raw stream over: poem takes hyper's upgrade handle out of a request, so
+    /// socketioxide cannot find it by itself.
+    fn upgrade(&self, request: Request, key: SecWebsocketKey) -> poem::Result<Response> {
+        let upgrade = request.take_upgrade()?;
+        let mut plain = poem::http::Request::new(());
+        *plain.method_mut() = request.method().clone();
+        *plain.uri_mut() = request.uri().clone();
+        *plain.headers_mut() = request.headers().clone();
+        let service = self.service.clone();
+        self.gateway.lifecycle.job(async move {
+            match upgrade.await {
+                Ok(stream) => {
+                    let _ = hyper::service::Service::call(&service, (stream, plain)).await;
+                }
+                Err(error) => tracing::debug!(error = %error, "a WebSocket upgrade came to nothing"),
+            }
+        });
+        let mut response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .finish();
+        response.headers_mut().typed_insert(SecWebsocketAccept::from(key));
+        Ok(response)
+    }
+}
+
+/// The key of a WebSocket upgrade that Engine.IO will take; anything else gets Engine.IO's own answer over HTTP.
+fn upgrade_key(request: &Request) -> Option<SecWebsocketKey> {
+    let headers = request.headers();
+    let upgrade = headers.get(header::UPGRADE)?;
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION)?;
+    let query = request.uri().query()?;
+    let asked = |pair: &str| query.split('&').any(|part| part == pair);
+    let taken = request.method() == Method::GET
+        && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
+        && version == HeaderValue::from_static("13")
+        && asked("transport=websocket")
+        && asked("EIO=4");
+    if taken { headers.typed_get() } else { None }
+}
+
+/// Engine.IO keeps a socket's first request for as long as the socket: of its headers only these are of use.
+fn keep_what_matters(headers: &mut HeaderMap) {
+    const KEPT: [header::HeaderName; 9] = [
+        header::AUTHORIZATION,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::SEC_WEBSOCKET_KEY,
+        header::SEC_WEBSOCKET_VERSION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    let mut kept = HeaderMap::with_capacity(4);
+    for name in KEPT {
+        if let Some(value) = headers.remove(&name) {
+            kept.insert(name, value);
+        }
+    }
+    *headers = kept;
+}

@@ -1,0 +1,171 @@
+//! The plain WebSocket at `/ws`: JSON text frames `{"event","data","ackId?"}`, answered with `{"ackId","data"}`.
+//!
+//! The token comes in an Authorization header or, as browsers cannot set one, in a first `authenticate` event within ten
+//! seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use poem::web::websocket::{CloseCode, Message, WebSocket, WebSocketConfig, WebSocketStream};
+use poem::{Endpoint, FromRequest as _, IntoResponse as _, Request, Response};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::connection::{Closing, Connection, Inbound, Link, Outgoing, Reply, WebSocketFrame};
+use super::driver::Gateway;
+use super::origin;
+use super::protocol::ClientEvent;
+use super::session::Session;
+use super::socketio::bearer;
+use crate::error::{Error, Result};
+use crate::problem;
+
+/// Frames that wait for a client, at most.
+const QUEUE: usize = 512;
+/// Largest frame from a client, as for REST bodies.
+const FRAME_LIMIT: usize = 1 << 20;
+/// How long a client may stay nobody.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A ping goes out this often.
+const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// A client that was not heard of for this long is gone.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// The endpoint.
+pub struct WebSocketEndpoint {
+    gateway: Arc<Gateway>,
+}
+
+impl WebSocketEndpoint {
+    /// An endpoint of this gateway.
+    #[must_use]
+    pub const fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway }
+    }
+}
+
+impl Endpoint for WebSocketEndpoint {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        origin::check(&request, &self.gateway.cors).map_err(problem::into_poem)?;
+        if self.gateway.is_draining() {
+            return Err(problem::into_poem(Closing::GoingAway.error()));
+        }
+        // A wrong token is refused before the upgrade; none at all may still come.
+        let session = match bearer(request.headers()).map(|token| self.gateway.identify(token)) {
+            Some(actor) => Session::Identified(actor.map_err(problem::into_poem)?),
+            None => Session::Unidentified,
+        };
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 << 10)
+            .write_buffer_size(0)
+            .max_write_buffer_size(4 * FRAME_LIMIT)
+            .max_message_size(Some(FRAME_LIMIT))
+            .max_frame_size(Some(FRAME_LIMIT));
+        let gateway = self.gateway.clone();
+        let upgrade = WebSocket::from_request_without_body(&request).await?.config(config);
+        Ok(upgrade.on_upgrade(move |stream| serve(gateway, stream, session)).into_response())
+    }
+}
+
+/// Serves one socket until either side ends it.
+async fn serve(gateway: Arc<Gateway>, stream: WebSocketStream, session: Session) {
+    let (frames, queue) = mpsc::channel(QUEUE);
+    let identified = session.actor().map(|actor| actor.user_id);
+    let connection = Arc::new(Connection::new(gateway.hub.next_id(), Link::WebSocket(frames), session, gateway.now()));
+    connection.open();
+    if let Some(user) = identified {
+        gateway.attach(user, connection.clone());
+    }
+    let ended = exchange(&gateway, &connection, stream, queue).await;
+    tracing::debug!(socket.id = connection.id, reason = ended, "a WebSocket ended");
+    if let Some(user) = connection.user() {
+        gateway.detach(user, connection.id);
+    }
+}
+
+/// Frames in, frames out. Returns why it ended.
+async fn exchange(
+    gateway: &Arc<Gateway>,
+    connection: &Arc<Connection>,
+    stream: WebSocketStream,
+    mut queue: mpsc::Receiver<Outgoing>,
+) -> &'static str {
+    let (mut sink, mut source) = stream.split();
+    let mut heard = Instant::now();
+    let mut ping = tokio::time::interval_at(heard + PING_INTERVAL, PING_INTERVAL);
+    let nobody = tokio::time::sleep(PATIENCE);
+    tokio::pin!(nobody);
+    let draining = gateway.lifecycle.draining();
+    let closing = loop {
+        tokio::select! {
+            frame = source.next() => {
+                heard = Instant::now();
+                match frame {
+                    Some(Ok(Message::Text(text))) => gateway.receive(connection, inbound(&text)),
+                    Some(Ok(Message::Binary(_))) => {
+                        let event = Err(Error::invalid("malformed_payload", "events are JSON text here"));
+                        gateway.receive(connection, Inbound { event, reply: Reply::None });
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return "the client left",
+                }
+            }
+            frame = queue.recv() => match frame {
+                Some(Outgoing::Text(text)) => {
+                    if !send_all(&mut sink, text, &mut queue).await {
+                        return "the client cannot be written to";
+                    }
+                }
+                Some(Outgoing::Close(why)) => break why,
+                None => return "the connection was dropped",
+            },
+            _ = ping.tick() => {
+                if heard.elapsed() > SILENCE {
+                    return "the client went silent";
+                }
+                if sink.send(Message::Ping(Vec::new())).await.is_err() {
+                    return "the client cannot be written to";
+                }
+            }
+            () = &mut nobody, if connection.user().is_none() => break Closing::Unauthenticated,
+            () = draining.cancelled() => break Closing::GoingAway,
+        }
+    };
+    let error = closing.error();
+    let farewell = Message::Close(Some((CloseCode::from(closing.websocket_code()), error.reason().to_owned())));
+    let _ = tokio::time::timeout(Duration::from_secs(1), sink.send(farewell)).await;
+    error.reason()
+}
+
+/// Writes a frame and whatever else is waiting, then flushes once. A client that does not read for too long is given up.
+async fn send_all<S>(sink: &mut S, first: String, queue: &mut mpsc::Receiver<Outgoing>) -> bool
+where
+    S: futures_util::Sink<Message> + Unpin,
+{
+    let writing = async {
+        sink.feed(Message::Text(first)).await?;
+        while let Ok(Outgoing::Text(next)) = queue.try_recv() {
+            sink.feed(Message::Text(next)).await?;
+        }
+        sink.flush().await
+    };
+    matches!(tokio::time::timeout(SILENCE, writing).await, Ok(Ok(())))
+}
+
+/// Reads a frame.
+fn inbound(text: &str) -> Inbound {
+    let unreadable = |error: serde_json::Error| {
+        Error::invalid("malformed_payload", format!("a frame is an object with event, data and ackId: {error}"))
+    };
+    match serde_json::from_str::<WebSocketFrame<'_>>(text).map_err(unreadable) {
+        Ok(frame) => Inbound { event: read(&frame), reply: frame.ack_id.map_or(Reply::None, Reply::WebSocket) },
+        Err(error) => Inbound { event: Err(error), reply: Reply::None },
+    }
+}
+
+fn read(frame: &WebSocketFrame<'_>) -> Result<ClientEvent> {
+    ClientEvent::read(&frame.event, frame.data)
+}

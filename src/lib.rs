@@ -1,0 +1,39 @@
+//! Shoptalk: chat and notifications for e-commerce, centred on one log.
+//!
+//! ```text
+//! Socket.IO frame | WebSocket frame | REST body
+//!   -> gateway/ or api/          wire to domain, nothing else
+//!   -> command/                  who may do this? validate, make the id
+//!   -> broker::publish           stream EVENTS, wait for the broker
+//!   <- ack to the caller         "stored", never before the broker said so
+//! EVENTS, read three ways:
+//!   -> broker::tail   one ordered consumer per instance -> gateway::hub -> the sockets it holds
+//!   -> persist        durable, shared, batched          -> MongoDB
+//!   -> notify         durable, shared                   -> inbox.<user>.notification, into EVENTS again
+//! reads: api/ -> query/ -> MongoDB
+//! ```
+//!
+//! Who may use whom, from the bottom: `domain`, `error`; then `config`, `telemetry`, `lifecycle`, `problem`; then
+//! `auth`, `broker`, `store`; then `presence`; then `command`, `query`, `consumer`; then `api`, `gateway`; then `server`,
+//! `app`, and `cli` on top. A test reads the `use` lines against this.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod broker;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod consumer;
+pub mod contracts;
+pub mod domain;
+pub mod embedded;
+pub mod error;
+pub mod gateway;
+pub mod lifecycle;
+pub mod presence;
+pub mod problem;
+pub mod query;
+pub mod server;
+pub mod store;
+pub mod telemetry;

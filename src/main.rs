@@ -1,0 +1,11 @@
+//! The `shoptalk` binary; everything is in the library.
+
+use std::process::ExitCode;
+
+/// Fragmentation is what makes ten thousand idle sockets large.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    shoptalk::cli::run()
+}

@@ -1,0 +1,96 @@
+//! The history of a conversation.
+
+use std::time::Duration;
+
+use super::Queries;
+use crate::auth::Actor;
+use crate::broker::subject::{ChatKind, Subject};
+use crate::domain::ids::ConversationId;
+use crate::domain::message::Message;
+use crate::domain::page::{Anchor, Edge, Range};
+use crate::error::{Error, Result};
+use crate::store::messages::Stretch;
+
+/// How long a reader waits for the projection to catch up with the log.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// A page of a history, oldest first, and the ways on.
+#[derive(Debug)]
+pub struct History {
+    /// Messages with their places in the log.
+    pub items: Vec<(u64, Message)>,
+    /// Where older messages go on: the next `before`.
+    pub older: Option<Edge>,
+    /// Where newer messages go on: the next `after`.
+    pub newer: Option<Edge>,
+}
+
+impl Queries {
+    /// A page of a conversation's history. The newest page shows what the log has stored: it waits a moment for MongoDB
+    /// if that is behind.
+    pub async fn messages(
+        &self,
+        actor: &Actor,
+        conversation: ConversationId,
+        range: Range,
+        limit: u32,
+    ) -> Result<History> {
+        actor.check_expiry(self.clock.now())?;
+        self.directory.for_participant(conversation, actor.user_id).await?;
+        match range {
+            Range::Newest => {
+                let items = self.newest(conversation, limit).await?;
+                Ok(History { older: edge_if(items.first(), items.len(), limit), newer: items.last().map(at), items })
+            }
+            Range::Before(anchor) => {
+                let edge = self.place(conversation, anchor).await?;
+                let items = self.store.messages(conversation, Stretch::Before(edge), limit).await?;
+                let newer = items.last().map(at);
+                Ok(History { older: edge_if(items.first(), items.len(), limit), newer, items })
+            }
+            Range::After(anchor) => {
+                let edge = self.place(conversation, anchor).await?;
+                let items = self.store.messages(conversation, Stretch::After(edge), limit).await?;
+                let newer = edge_if(items.last(), items.len(), limit);
+                Ok(History { older: items.first().map(at), newer, items })
+            }
+        }
+    }
+
+    async fn newest(&self, conversation: ConversationId, limit: u32) -> Result<Vec<(u64, Message)>> {
+        // If the broker is away there is nothing newer to wait for.
+        let logged = self.broker.last(Subject::Chat(conversation, ChatKind::Message)).await.ok().flatten();
+        let head = logged.map_or(0, |stored| stored.seq);
+        let deadline = tokio::time::Instant::now() + CATCH_UP;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let items = self.store.messages(conversation, Stretch::Newest, limit).await?;
+            let caught_up = items.last().is_some_and(|(seq, _)| *seq >= head) || head == 0;
+            if caught_up || tokio::time::Instant::now() + pause > deadline {
+                return Ok(items);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    async fn place(&self, conversation: ConversationId, anchor: Anchor) -> Result<u64> {
+        match anchor {
+            Anchor::Edge(Edge(seq)) => Ok(seq),
+            Anchor::Message(id) => self
+                .store
+                .seq_of_message(conversation, id)
+                .await?
+                .ok_or_else(|| Error::invalid("unknown_anchor", "there is no such message in this conversation")),
+        }
+    }
+}
+
+fn at((seq, _): &(u64, Message)) -> Edge {
+    Edge(*seq)
+}
+
+/// The edge behind the last entry of a full page; a short page was the last one.
+fn edge_if(last: Option<&(u64, Message)>, count: usize, limit: u32) -> Option<Edge> {
+    last.filter(|_| count >= limit as usize).map(at)
+}

@@ -1,0 +1,26 @@
+//! Accounts.
+
+use super::Queries;
+use crate::auth::Actor;
+use crate::domain::user::User;
+use crate::error::{Code, Error, Result};
+
+impl Queries {
+    /// The caller's own account.
+    pub async fn me(&self, actor: &Actor) -> Result<User> {
+        actor.check_expiry(self.clock.now())?;
+        let found = self.store.user(actor.user_id).await?;
+        found.ok_or_else(|| Error::new(Code::NotFound, "unknown_user", "there is no such user"))
+    }
+
+    /// Whether the database answers.
+    pub async fn database_answers(&self) -> bool {
+        self.store.ping().await.is_ok()
+    }
+
+    /// Whether the broker is reachable.
+    #[must_use]
+    pub fn broker_answers(&self) -> bool {
+        self.broker.is_connected()
+    }
+}

@@ -1,0 +1,241 @@
+//! `conversations`: who is in each, what was said last, and how far everybody has read.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt as _;
+use mongodb::Namespace;
+use mongodb::bson::{DateTime, Document, doc};
+use mongodb::options::UpdateOneModel;
+use serde::{Deserialize, Serialize};
+
+use super::{Store, bounded, existing, insert_missing, seq, stored_seq, stored_time, time};
+use crate::domain::conversation::{Context, Conversation, Kind, LastMessage, Participant};
+use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::page::{Edge, Page};
+use crate::domain::receipt::Receipt;
+use crate::domain::user::Role;
+use crate::error::Result;
+
+const NAME: &str = "conversations";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ParticipantDocument {
+    user_id: UserId,
+    role: Role,
+    read_seq: i64,
+    delivered_seq: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LastMessageDocument {
+    id: MessageId,
+    seq: i64,
+    sender_id: UserId,
+    excerpt: String,
+    created_at: DateTime,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConversationDocument {
+    #[serde(rename = "_id")]
+    id: ConversationId,
+    kind: Kind,
+    participants: Vec<ParticipantDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    context: Option<Context>,
+    created_by: UserId,
+    created_at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_message: Option<LastMessageDocument>,
+    /// The seq of its newest message, or of its opening: what lists are ordered by.
+    last_seq: i64,
+    /// The seq of the last event that touched it.
+    change_seq: i64,
+}
+
+/// A conversation as a list shows it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// How far each participant has read.
+    pub read: HashMap<UserId, u64>,
+    /// Its newest message.
+    pub last_message: Option<LastMessage>,
+    /// What it is ordered by.
+    pub last_seq: u64,
+}
+
+impl ConversationDocument {
+    fn opened(at: u64, conversation: &Conversation) -> Self {
+        let participant = |participant: &Participant| ParticipantDocument {
+            user_id: participant.user_id,
+            role: participant.role,
+            read_seq: 0,
+            delivered_seq: 0,
+        };
+        Self {
+            id: conversation.id,
+            kind: conversation.kind,
+            participants: conversation.participants.iter().map(participant).collect(),
+            context: conversation.context.clone(),
+            created_by: conversation.created_by,
+            created_at: stored_time(conversation.created_at),
+            last_message: None,
+            last_seq: stored_seq(at),
+            change_seq: stored_seq(at),
+        }
+    }
+
+    fn into_listed(self) -> Listed {
+        let read = self.participants.iter().map(|one| (one.user_id, seq(one.read_seq))).collect();
+        let participants =
+            self.participants.iter().map(|one| Participant { user_id: one.user_id, role: one.role }).collect();
+        Listed {
+            conversation: Conversation {
+                id: self.id,
+                kind: self.kind,
+                participants,
+                context: self.context,
+                created_by: self.created_by,
+                created_at: time(self.created_at),
+            },
+            read,
+            last_message: self.last_message.map(|last| LastMessage {
+                id: last.id,
+                seq: seq(last.seq),
+                sender_id: last.sender_id,
+                excerpt: last.excerpt,
+                created_at: time(last.created_at),
+            }),
+            last_seq: seq(self.last_seq),
+        }
+    }
+}
+
+impl Store {
+    /// A conversation and where it stands.
+    pub async fn conversation(&self, id: ConversationId) -> Result<Option<Listed>> {
+        let conversations = self.collection::<ConversationDocument>(NAME);
+        let found = bounded(conversations.find_one(doc! { "_id": id.to_string() })).await?;
+        Ok(found.map(ConversationDocument::into_listed))
+    }
+
+    /// A user's conversations, the most recently active first.
+    pub async fn conversations_of(&self, user: UserId, before: Option<Edge>, limit: u32) -> Result<Page<Listed>> {
+        let mut filter = doc! { "participants.userId": user.to_string() };
+        if let Some(Edge(edge)) = before {
+            filter.insert("lastSeq", doc! { "$lt": stored_seq(edge) });
+        }
+        let conversations = self.collection::<ConversationDocument>(NAME);
+        let found = bounded(async {
+            let find = conversations.find(filter).sort(doc! { "lastSeq": -1 }).limit(i64::from(limit) + 1);
+            find.await?.try_collect::<Vec<_>>().await
+        });
+        let mut items: Vec<Listed> = found.await?.into_iter().map(ConversationDocument::into_listed).collect();
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(|last| Edge(last.last_seq));
+        Ok(Page { items, next })
+    }
+
+    /// Everybody whom each of these users shares a conversation with; at most 1,000 conversations are looked at.
+    pub async fn contacts_of(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<UserId>>> {
+        #[derive(Deserialize)]
+        struct Row {
+            participants: Vec<RowParticipant>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct RowParticipant {
+            user_id: UserId,
+        }
+        let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
+        let conversations = self.collection::<Row>(NAME);
+        let rows = bounded(async {
+            let find = conversations
+                .find(doc! { "participants.userId": { "$in": ids } })
+                .projection(doc! { "_id": 0, "participants.userId": 1 })
+                .sort(doc! { "lastSeq": -1 })
+                .limit(1_000);
+            find.await?.try_collect::<Vec<_>>().await
+        })
+        .await?;
+        let mut contacts: HashMap<UserId, Vec<UserId>> = users.iter().map(|user| (*user, Vec::new())).collect();
+        for row in &rows {
+            for one in &row.participants {
+                if let Some(known) = contacts.get_mut(&one.user_id) {
+                    known.extend(
+                        row.participants.iter().map(|other| other.user_id).filter(|other| *other != one.user_id),
+                    );
+                }
+            }
+        }
+        for known in contacts.values_mut() {
+            known.sort_unstable();
+            known.dedup();
+        }
+        Ok(contacts)
+    }
+
+    /// Projects conversations that were opened.
+    pub async fn insert_conversations(&self, opened: &[(u64, &Conversation)]) -> Result<()> {
+        let documents: Vec<_> = opened.iter().map(|(at, one)| ConversationDocument::opened(*at, one)).collect();
+        insert_missing(&self.collection(NAME), &documents).await
+    }
+
+    /// Projects newest messages and receipts. Returns the conversations that are not there yet.
+    pub async fn touch_conversations(
+        &self,
+        newest: &[(ConversationId, LastMessage)],
+        receipts: &[(u64, Receipt)],
+    ) -> Result<Vec<ConversationId>> {
+        let namespace = Namespace { db: self.database.name().to_owned(), coll: NAME.to_owned() };
+        let model = |filter: Document, update: Document| {
+            UpdateOneModel::builder().namespace(namespace.clone()).filter(filter).update(update).build()
+        };
+        let mut models = Vec::with_capacity(newest.len() + receipts.len());
+        let mut touched: Vec<ConversationId> = Vec::with_capacity(models.capacity());
+        for (id, last) in newest {
+            let at = stored_seq(last.seq);
+            let last = doc! {
+                "id": last.id.to_string(),
+                "seq": at,
+                "senderId": last.sender_id.to_string(),
+                "excerpt": &last.excerpt,
+                "createdAt": stored_time(last.created_at),
+            };
+            models.push(model(
+                doc! { "_id": id.to_string(), "lastSeq": { "$lt": at } },
+                doc! { "$set": { "lastMessage": last, "lastSeq": at }, "$max": { "changeSeq": at } },
+            ));
+            touched.push(*id);
+        }
+        for (at, receipt) in receipts {
+            let read = stored_seq(receipt.read_seq);
+            let behind = doc! { "$elemMatch": { "userId": receipt.user_id.to_string(), "readSeq": { "$lt": read } } };
+            models.push(model(
+                doc! { "_id": receipt.conversation_id.to_string(), "participants": behind },
+                doc! { "$set": { "participants.$.readSeq": read }, "$max": { "changeSeq": stored_seq(*at) } },
+            ));
+            touched.push(receipt.conversation_id);
+        }
+        if models.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = i64::try_from(models.len()).unwrap_or(i64::MAX);
+        let done = bounded(self.client.bulk_write(models).ordered(false)).await?;
+        if done.matched_count >= wanted {
+            return Ok(Vec::new());
+        }
+        // Something did not match: it was projected before, or its conversation is not there yet.
+        touched.sort_unstable();
+        touched.dedup();
+        let ids: Vec<String> = touched.iter().map(ToString::to_string).collect();
+        let known = existing(&self.collection(NAME), &ids).await?;
+        Ok(touched.into_iter().zip(ids).filter(|(_, text)| !known.contains(text)).map(|(id, _)| id).collect())
+    }
+}

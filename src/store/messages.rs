@@ -1,0 +1,119 @@
+//! `messages`: everything that was said, by conversation and seq.
+
+use futures_util::TryStreamExt as _;
+use mongodb::bson::{DateTime, doc};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, bounded, insert_missing, seq, stored_seq, stored_time, time};
+use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::message::{Kind, Message};
+use crate::error::Result;
+
+const NAME: &str = "messages";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageDocument {
+    #[serde(rename = "_id")]
+    id: MessageId,
+    conversation_id: ConversationId,
+    seq: i64,
+    /// The seq of the last event that touched it.
+    change_seq: i64,
+    sender_id: UserId,
+    sender_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_message_id: Option<String>,
+    kind: Kind,
+    text: String,
+    created_at: DateTime,
+}
+
+impl MessageDocument {
+    fn sent(at: u64, message: &Message) -> Self {
+        Self {
+            id: message.id,
+            conversation_id: message.conversation_id,
+            seq: stored_seq(at),
+            change_seq: stored_seq(at),
+            sender_id: message.sender_id,
+            sender_name: message.sender_name.clone(),
+            client_message_id: message.client_message_id.clone(),
+            kind: message.kind,
+            text: message.text.clone(),
+            created_at: stored_time(message.created_at),
+        }
+    }
+
+    fn into_message(self) -> (u64, Message) {
+        let message = Message {
+            id: self.id,
+            conversation_id: self.conversation_id,
+            sender_id: self.sender_id,
+            sender_name: self.sender_name,
+            kind: self.kind,
+            text: self.text,
+            client_message_id: self.client_message_id,
+            created_at: time(self.created_at),
+        };
+        (seq(self.seq), message)
+    }
+}
+
+/// Which messages of a conversation, by seq.
+#[derive(Debug, Clone, Copy)]
+pub enum Stretch {
+    /// The newest ones.
+    Newest,
+    /// The nearest ones before this seq.
+    Before(u64),
+    /// The nearest ones after this seq.
+    After(u64),
+}
+
+impl Store {
+    /// A stretch of a conversation, oldest first, at most `limit` long.
+    pub async fn messages(
+        &self,
+        conversation: ConversationId,
+        stretch: Stretch,
+        limit: u32,
+    ) -> Result<Vec<(u64, Message)>> {
+        let mut filter = doc! { "conversationId": conversation.to_string() };
+        let upwards = match stretch {
+            Stretch::Newest => false,
+            Stretch::Before(edge) => {
+                filter.insert("seq", doc! { "$lt": stored_seq(edge) });
+                false
+            }
+            Stretch::After(edge) => {
+                filter.insert("seq", doc! { "$gt": stored_seq(edge) });
+                true
+            }
+        };
+        let order = if upwards { 1 } else { -1 };
+        let messages = self.collection::<MessageDocument>(NAME);
+        let found = bounded(async {
+            let find = messages.find(filter).sort(doc! { "seq": order }).limit(i64::from(limit));
+            find.await?.try_collect::<Vec<_>>().await
+        });
+        let mut found: Vec<_> = found.await?.into_iter().map(MessageDocument::into_message).collect();
+        if !upwards {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    /// Where a message of this conversation stands.
+    pub async fn seq_of_message(&self, conversation: ConversationId, id: MessageId) -> Result<Option<u64>> {
+        let messages = self.collection::<MessageDocument>(NAME);
+        let filter = doc! { "_id": id.to_string(), "conversationId": conversation.to_string() };
+        Ok(bounded(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
+    }
+
+    /// Projects messages that were sent.
+    pub async fn insert_messages(&self, sent: &[(u64, &Message)]) -> Result<()> {
+        let documents: Vec<_> = sent.iter().map(|(at, message)| MessageDocument::sent(*at, message)).collect();
+        insert_missing(&self.collection(NAME), &documents).await
+    }
+}

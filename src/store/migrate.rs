@@ -1,0 +1,41 @@
+//! Indexes, made at start. Making one that is there is no work; a changed one gets a new name and the old one is dropped.
+
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+
+use super::{Store, bounded};
+use crate::error::Result;
+
+fn index(keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).build()
+}
+
+fn unique(keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).options(IndexOptions::builder().unique(true).build()).build()
+}
+
+/// Makes every index.
+pub(super) async fn run(store: &Store) -> Result<()> {
+    let expires = IndexOptions::builder().expire_after(std::time::Duration::ZERO).build();
+    let wanted = [
+        ("users", vec![unique(doc! { "email": 1 })]),
+        (
+            "sessions",
+            vec![
+                unique(doc! { "refreshHash": 1 }),
+                IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build(),
+            ],
+        ),
+        ("conversations", vec![index(doc! { "participants.userId": 1, "lastSeq": -1 })]),
+        (
+            "messages",
+            vec![unique(doc! { "conversationId": 1, "seq": 1 }), index(doc! { "conversationId": 1, "changeSeq": 1 })],
+        ),
+        ("notifications", vec![index(doc! { "userId": 1, "seq": -1 })]),
+    ];
+    for (collection, indexes) in wanted {
+        bounded(store.collection::<Document>(collection).create_indexes(indexes)).await?;
+    }
+    Ok(())
+}

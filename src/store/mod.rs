@@ -1,0 +1,177 @@
+//! The database: one file per collection, each with its stored shape, its indexes and its queries. The only importer of
+//! `mongodb`.
+//!
+//! Every write that projects the log is idempotent and conditional on seq, so that redelivery, overlap and reordering
+//! between instances end in the same documents. What was found is turned into domain types before it leaves.
+
+pub mod conversations;
+pub mod messages;
+pub mod meta;
+pub mod migrate;
+pub mod notifications;
+pub mod sessions;
+pub mod users;
+
+use std::collections::HashSet;
+use std::future::{Future, IntoFuture};
+use std::time::Duration;
+
+use mongodb::bson::{DateTime, Document, doc};
+use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
+use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
+use mongodb::{Client, Collection, Database};
+
+use crate::config::StoreConfig;
+use crate::domain::clock::Timestamp;
+use crate::error::{Error, Result};
+
+/// How long any single operation may take before the caller is told that the database is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// MongoDB's code for a broken unique index.
+const DUPLICATE_KEY: i32 = 11_000;
+
+/// The database; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    database: Database,
+}
+
+impl Store {
+    /// Connects and waits until the database answers; then indexes are made.
+    pub async fn connect(config: &StoreConfig) -> Result<Self> {
+        let bad = |error: MongoError| {
+            Error::invalid("bad_configuration", "MONGODB_URI cannot be used as it is").caused_by(error)
+        };
+        let mut options = ClientOptions::parse(&config.uri).await.map_err(bad)?;
+        options.app_name.get_or_insert_with(|| "shoptalk".into());
+        options.server_selection_timeout.get_or_insert(Duration::from_secs(2));
+        options.connect_timeout.get_or_insert(Duration::from_secs(2));
+        // A cold pool opens two connections at a time; warm ones keep the first requests fast.
+        options.min_pool_size.get_or_insert(4);
+        options.max_pool_size.get_or_insert(64);
+        options.write_concern.get_or_insert_with(|| WriteConcern::builder().w(Acknowledgment::Majority).build());
+        let client = Client::with_options(options).map_err(bad)?;
+        let database = match client.default_database() {
+            Some(database) => database,
+            None => client.database(&config.database),
+        };
+        let store = Self { client, database };
+        store.warm_up().await;
+        store.ping().await?;
+        migrate::run(&store).await?;
+        Ok(store)
+    }
+
+    /// Opens the pool's connections before the first request needs them. Its outcome does not matter.
+    async fn warm_up(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.client.warm_connection_pool()).await;
+    }
+
+    /// Asks whether the database is there.
+    pub async fn ping(&self) -> Result<()> {
+        bounded(self.database.run_command(doc! { "ping": 1 })).await.map(drop)
+    }
+
+    fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
+        self.database.collection(name)
+    }
+}
+
+/// Runs one operation, at most [`PATIENCE`] long.
+async fn bounded<T, F>(operation: F) -> Result<T>
+where
+    F: IntoFuture<Output = std::result::Result<T, MongoError>>,
+    F::IntoFuture: Future + Send,
+{
+    match tokio::time::timeout(PATIENCE, operation.into_future()).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(failure(error)),
+        Err(late) => Err(away().caused_by(late)),
+    }
+}
+
+/// The answer while the database cannot be reached.
+fn away() -> Error {
+    Error::unavailable("database_unavailable", "the database is not reachable right now, try again")
+        .retry_after(Duration::from_secs(1))
+}
+
+fn failure(error: MongoError) -> Error {
+    match *error.kind {
+        ErrorKind::ServerSelection { .. }
+        | ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::DnsResolve { .. } => away().caused_by(error),
+        // The server says no for a reason of its own that passes, such as a change of primary.
+        _ if error.contains_label("RetryableWriteError") || error.contains_label("TransientTransactionError") => {
+            away().caused_by(error)
+        }
+        _ => Error::internal(error),
+    }
+}
+
+fn is_duplicate(error: &MongoError) -> bool {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
+        _ => false,
+    }
+}
+
+/// Inserts what is not there yet: a document whose key exists is an event that was projected before.
+async fn insert_missing<T>(collection: &Collection<T>, documents: &[T]) -> Result<()>
+where
+    T: serde::Serialize + Send + Sync,
+{
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let inserted = tokio::time::timeout(PATIENCE, collection.insert_many(documents).ordered(false).into_future()).await;
+    match inserted {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => match &*error.kind {
+            ErrorKind::InsertMany(failed)
+                if failed.write_concern_error.is_none()
+                    && failed.write_errors.as_ref().is_some_and(|errors| {
+                        !errors.is_empty() && errors.iter().all(|error| error.code == DUPLICATE_KEY)
+                    }) =>
+            {
+                Ok(())
+            }
+            _ => Err(failure(error)),
+        },
+        Err(late) => Err(away().caused_by(late)),
+    }
+}
+
+/// Which of these ids exist.
+async fn existing(collection: &Collection<Document>, ids: &[String]) -> Result<HashSet<String>> {
+    use futures_util::TryStreamExt as _;
+    let found = bounded(async {
+        let cursor = collection.find(doc! { "_id": { "$in": ids } }).projection(doc! { "_id": 1 }).await?;
+        cursor.try_collect::<Vec<Document>>().await
+    });
+    Ok(found.await?.iter().filter_map(|found| found.get_str("_id").ok().map(str::to_owned)).collect())
+}
+
+fn stored_time(time: Timestamp) -> DateTime {
+    DateTime::from_millis(time.millis())
+}
+
+fn time(stored: DateTime) -> Timestamp {
+    Timestamp::from_millis(stored.timestamp_millis())
+}
+
+/// A seq as BSON keeps it. The broker counts in 64 bits without a sign, but from one, so this never loses anything.
+fn stored_seq(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+fn seq(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or_default()
+}
+
+/// A document that does not fit its type: a fault of ours, or somebody wrote to the database by hand.
+fn unreadable(what: &'static str) -> impl Fn(Error) -> Error {
+    move |error| Error::internal(format!("a stored {what} cannot be read: {error}"))
+}

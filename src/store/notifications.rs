@@ -1,0 +1,102 @@
+//! `notifications`: what each user was told.
+
+use futures_util::TryStreamExt as _;
+use mongodb::bson::{DateTime, doc};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, bounded, insert_missing, seq, stored_seq, stored_time, time};
+use crate::domain::ids::{ConversationId, MessageId, NotificationId, UserId};
+use crate::domain::notification::{Data, Kind, Notification};
+use crate::domain::page::{Edge, Page};
+use crate::error::Result;
+
+const NAME: &str = "notifications";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DataDocument {
+    conversation_id: ConversationId,
+    message_id: MessageId,
+    sender_id: UserId,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NotificationDocument {
+    #[serde(rename = "_id")]
+    id: NotificationId,
+    user_id: UserId,
+    kind: Kind,
+    title: String,
+    body: String,
+    data: DataDocument,
+    seq: i64,
+    created_at: DateTime,
+}
+
+impl NotificationDocument {
+    fn made(at: u64, notification: &Notification) -> Self {
+        Self {
+            id: notification.id,
+            user_id: notification.user_id,
+            kind: notification.kind,
+            title: notification.title.clone(),
+            body: notification.body.clone(),
+            data: DataDocument {
+                conversation_id: notification.data.conversation_id,
+                message_id: notification.data.message_id,
+                sender_id: notification.data.sender_id,
+            },
+            seq: stored_seq(at),
+            created_at: stored_time(notification.created_at),
+        }
+    }
+
+    fn into_notification(self) -> (u64, Notification) {
+        let notification = Notification {
+            id: self.id,
+            user_id: self.user_id,
+            kind: self.kind,
+            title: self.title,
+            body: self.body,
+            data: Data {
+                conversation_id: self.data.conversation_id,
+                message_id: self.data.message_id,
+                sender_id: self.data.sender_id,
+            },
+            created_at: time(self.created_at),
+        };
+        (seq(self.seq), notification)
+    }
+}
+
+impl Store {
+    /// A user's notifications, newest first.
+    pub async fn notifications_of(
+        &self,
+        user: UserId,
+        before: Option<Edge>,
+        limit: u32,
+    ) -> Result<Page<(u64, Notification)>> {
+        let mut filter = doc! { "userId": user.to_string() };
+        if let Some(Edge(edge)) = before {
+            filter.insert("seq", doc! { "$lt": stored_seq(edge) });
+        }
+        let notifications = self.collection::<NotificationDocument>(NAME);
+        let found = bounded(async {
+            let find = notifications.find(filter).sort(doc! { "seq": -1 }).limit(i64::from(limit) + 1);
+            find.await?.try_collect::<Vec<_>>().await
+        });
+        let mut items: Vec<_> = found.await?.into_iter().map(NotificationDocument::into_notification).collect();
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(|(seq, _)| Edge(*seq));
+        Ok(Page { items, next })
+    }
+
+    /// Projects notifications that were made.
+    pub async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
+        let documents: Vec<_> = made.iter().map(|(at, one)| NotificationDocument::made(*at, one)).collect();
+        insert_missing(&self.collection(NAME), &documents).await
+    }
+}
