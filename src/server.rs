@@ -1,6 +1,7 @@
 //! HTTP: routes, request ids, limits, headers, CORS, documentation, health.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::header::{self, HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use poem::middleware::Cors as CorsMiddleware;
 use poem::web::Json;
 use poem::{Body, Endpoint, EndpointExt as _, IntoResponse as _, Request, Response, Route, get, handler};
 use serde::Serialize;
+use tokio::io::AsyncReadExt as _;
 use tracing::Instrument as _;
 use utoipa_swagger_ui::Config as DocsConfig;
 
@@ -29,6 +31,8 @@ use crate::telemetry::trace_of;
 
 /// Largest body of a request.
 const BODY_LIMIT: usize = 1 << 20;
+/// What is read of a larger one before its client is answered.
+const BODY_PATIENCE: u64 = 16 << 20;
 /// Names a request in replies and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where the specification is.
@@ -161,18 +165,23 @@ fn request_id(request: &Request) -> String {
     sent.map_or_else(|| String::from_utf8_lossy(&ids::encode(random_bits())).into_owned(), str::to_owned)
 }
 
-/// Refuses bodies over the limit, whether they say their length or not.
+/// Refuses bodies over the limit, whether they say their length or not. A client that still writes would not hear the
+/// answer, so what it sends is read to its end, within reason.
 async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> poem::Result<E::Output> {
-    let too_large =
-        || problem::into_poem(Error::new(Code::TooLarge, "body_too_large", "the body is larger than 1 MiB"));
-    match request.header(header::CONTENT_LENGTH).map(|length| length.parse::<usize>()) {
-        Some(Ok(length)) if length > BODY_LIMIT => return Err(too_large()),
-        Some(_) => {}
-        None if request.header(header::TRANSFER_ENCODING).is_some() => {
-            let body = request.take_body().into_bytes_limit(BODY_LIMIT).await.map_err(|_| too_large())?;
-            request.set_body(Body::from_bytes(body));
+    let said = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    if said.map_or(chunked, |length| length > BODY_LIMIT) {
+        let mut body = request.take_body().into_async_read();
+        let mut read = Vec::new();
+        let whole = (&mut body).take(BODY_LIMIT as u64 + 1).read_to_end(&mut read).await.is_ok();
+        if !whole || read.len() > BODY_LIMIT {
+            let (mut rest, mut nowhere) = (body.take(BODY_PATIENCE), tokio::io::sink());
+            let reading = tokio::io::copy(&mut rest, &mut nowhere);
+            let _ = tokio::time::timeout(Duration::from_secs(5), reading).await;
+            let error = Error::new(Code::TooLarge, "body_too_large", "the body is larger than 1 MiB");
+            return Err(problem::into_poem(error));
         }
-        None => {}
+        request.set_body(Body::from_vec(read));
     }
     endpoint.call(request).await
 }

@@ -107,11 +107,11 @@ struct ConversationBody {
 
 /// A page of conversations.
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 struct ConversationPage {
     /// The most recently active first.
     items: Vec<ConversationBody>,
-    /// Where the next page begins; null on the last one.
+    /// Where the next page begins; absent on the last one.
     next_cursor: Option<String>,
 }
 

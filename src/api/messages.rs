@@ -34,17 +34,17 @@ struct NewMessage {
 
 /// A page of a conversation's history, oldest first.
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 struct MessagePage {
     /// The messages.
     items: Vec<MessageBody>,
-    /// Where to go on in the same direction: the next `before`, or the next `after` if you asked with `after`. Null at the
-    /// end.
+    /// Where to go on in the same direction: the next `before`, or the next `after` if you asked with `after`. Absent at
+    /// the end.
     next_cursor: Option<String>,
-    /// Where older messages go on: the next `before`. Null at the beginning of the conversation.
+    /// Where older messages go on: the next `before`. Absent at the beginning of the conversation.
     older_cursor: Option<String>,
-    /// Where newer messages go on, now or later: the next `after`. Null on an empty page.
-    newer_cursor: Option<String>,
+    /// Where newer messages go on, now or later: the next `after`.
+    newer_cursor: String,
 }
 
 #[derive(ApiResponse)]
@@ -82,7 +82,9 @@ impl MessagesApi {
             client_message_id: body.client_message_id.as_deref().or(idempotency_key.0.as_deref()),
             attachment: body.attachment.is_some(),
         };
-        let sending = commands.send_message(&caller.0, draft.check()?, trace(request)).await?;
+        let send = draft.check()?;
+        let id = commands.name_message(&caller.0, &send);
+        let sending = commands.send_message(&caller.0, id, send, trace(request)).await?;
         let sent = commands.sent(sending).await?;
         Ok(Sent::Created(Json(MessageBody::new(sent.seq, sent.message))))
     }
@@ -104,12 +106,12 @@ impl MessagesApi {
     ) -> Reply<Json<MessagePage>> {
         let range = Range::new(before.0.as_deref(), after.0.as_deref())?;
         let history = queries.messages(&caller.0, conversation_id.parse()?, range, page::limit(limit.0)?).await?;
-        let onwards = if matches!(range, Range::After(_)) { history.newer } else { history.older };
+        let onwards = if matches!(range, Range::After(_)) { Some(history.newer) } else { history.older };
         Ok(Json(MessagePage {
             items: history.items.into_iter().map(|(seq, message)| MessageBody::new(seq, message)).collect(),
-            next_cursor: onwards.map(Edge::opaque),
+            next_cursor: onwards.filter(|_| history.more).map(Edge::opaque),
             older_cursor: history.older.map(Edge::opaque),
-            newer_cursor: history.newer.map(Edge::opaque),
+            newer_cursor: history.newer.opaque(),
         }))
     }
 }

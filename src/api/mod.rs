@@ -87,13 +87,12 @@ pub fn service() -> Api {
         notifications::NotificationsApi,
     );
     OpenApiService::new(resources, "Shoptalk", env!("CARGO_PKG_VERSION"))
-        .summary("Real-time chat and notifications for e-commerce")
         .description(
-            "Sign up or log in, press *Authorize* and paste the token. Errors are problem details (RFC 9457) with a stable \
+            "Real-time chat and notifications for e-commerce. Sign up or log in, press *Authorize* and paste the token. Errors are problem details (RFC 9457) with a stable \
              `code` (one of nine words) and `reason`; sockets show the same members. Live events come over Socket.IO at \
              `/socket.io/` or the plain WebSocket at `/ws`.",
         )
-        .license(LicenseObject::new("MIT").identifier("MIT"))
+        .license(LicenseObject::new("MIT").url("https://spdx.org/licenses/MIT.html"))
         .server("/api")
 }
 

@@ -46,11 +46,11 @@ struct NotificationBody {
 
 /// A page of notifications.
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 struct NotificationPage {
     /// The newest first.
     items: Vec<NotificationBody>,
-    /// Where the next page begins; null on the last one.
+    /// Where the next page begins; absent on the last one.
     next_cursor: Option<String>,
 }
 

@@ -35,6 +35,12 @@ const BATCH: usize = 500;
 const LINGER: Duration = Duration::from_millis(5);
 /// A delivery that was tried this often goes to the dead letters.
 const ATTEMPTS: i64 = 10;
+/// A delivery that came back this often without a verdict brings its instances down: it is not tried again.
+const CRASHES: i64 = 100;
+/// After the drain has begun, what is already here is worked on this long; the rest is given back.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Nothing came for this long: what the broker had sent before the drain is here.
+const QUIET: Duration = Duration::from_millis(50);
 /// The longest pause before a part that is away is tried again; well below the broker's ack wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -145,7 +151,10 @@ impl<H: Handler> Runner<H> {
         loop {
             let first = tokio::select! {
                 biased;
-                () = draining.cancelled() => return Ok(()),
+                () = draining.cancelled() => {
+                    self.drain(messages).await;
+                    return Ok(());
+                }
                 first = messages.next() => first,
             };
             let Some(first) = first else { return Ok(()) };
@@ -172,6 +181,24 @@ impl<H: Handler> Runner<H> {
                 return Err(error);
             }
         }
+    }
+
+    /// Works on what the broker has sent already, for a while, and gives the rest back: what is neither would only be
+    /// delivered elsewhere after the broker's ack wait.
+    async fn drain(&self, mut messages: Messages) {
+        let until = tokio::time::Instant::now() + DRAIN;
+        let mut batch = Vec::new();
+        while let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, messages.next()).await {
+            if tokio::time::Instant::now() > until {
+                acknowledge(&message, AckKind::Nak(None)).await;
+                continue;
+            }
+            batch.push(message);
+            if batch.len() == BATCH {
+                self.settle(std::mem::take(&mut batch)).await;
+            }
+        }
+        self.settle(batch).await;
     }
 
     /// Works on a batch until each of its deliveries is acknowledged, given back or dead.
@@ -214,6 +241,10 @@ impl<H: Handler> Runner<H> {
                 return None;
             }
         };
+        if attempts > CRASHES {
+            self.bury(&message, attempts, &Error::internal("delivered again and again without a verdict")).await;
+            return None;
+        }
         let parent = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT)).map(ToString::to_string);
         match decode(&message.payload) {
             Ok(event) => Some(Held {

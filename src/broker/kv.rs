@@ -13,6 +13,9 @@ use crate::domain::clock::Timestamp;
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
+/// How long the mark of a removed key is kept: a watch that was interrupted for longer reads everything anew.
+const MARKER: Duration = Duration::from_secs(120);
+
 /// A bucket.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -58,9 +61,9 @@ impl Shared {
         self.store.put(key, value).await.map(drop).map_err(|error| away().caused_by(error))
     }
 
-    /// Removes a key.
+    /// Removes a key. Watches hear of it, and what marks it goes too after a while.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        self.store.delete(key).await.map_err(|error| away().caused_by(error))
+        self.store.purge_with_ttl(key, MARKER).await.map_err(|error| away().caused_by(error))
     }
 
     /// Hands everything there is to `reader`, then every change. Polled in a task of its own, as a watch that is not

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, stream::Stream};
-use async_nats::{Client, ConnectOptions, Event as ClientEvent};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event as ClientEvent, ServerAddr};
 
 use crate::config::BrokerConfig;
 use crate::domain::clock::random_bits;
@@ -50,7 +50,16 @@ pub struct Connected {
 
 /// Connects; the client then reconnects by itself for ever.
 pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
-    let client = ConnectOptions::new()
+    let address: ServerAddr = config.url.parse().map_err(|error: std::io::Error| {
+        Error::invalid("bad_configuration", "NATS_URL is no address of a broker").caused_by(error)
+    })?;
+    // The client takes no credentials from a URL by itself.
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        (Some(token), None) => ConnectOptions::with_token(token.to_owned()),
+        (None, _) => ConnectOptions::new(),
+    };
+    let client = options
         .name("shoptalk")
         .connection_timeout(PATIENCE)
         .request_timeout(Some(PATIENCE))
@@ -63,9 +72,14 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
                 other => tracing::warn!(broker.event = %other, "the broker client reports"),
             }
         })
-        .connect(config.url.as_str())
+        .connect(address)
         .await
-        .map_err(|error| away().caused_by(error))?;
+        .map_err(|error| match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                Error::invalid("bad_configuration", "the broker refuses the credentials of NATS_URL").caused_by(error)
+            }
+            _ => away().caused_by(error),
+        })?;
     let mut jetstream = jetstream::new(client.clone());
     jetstream.set_timeout(PATIENCE);
     Ok(Connected { client, jetstream })
@@ -116,10 +130,14 @@ impl Broker {
     pub async fn last(&self, subject: Subject) -> Result<Option<Stored>> {
         use jetstream::stream::DirectGetErrorKind;
         match self.events.direct_get_last_for_subject(subject.to_string()).await {
-            Ok(message) => {
-                let event = decode(&message.payload)?;
-                Ok(Some(Stored { seq: message.sequence, event }))
-            }
+            Ok(message) => match decode(&message.payload) {
+                Ok(event) => Ok(Some(Stored { seq: message.sequence, event })),
+                Err(error) => {
+                    // It is in the dead letters; what was before it may be in MongoDB.
+                    tracing::error!(event.seq = message.sequence, error = %error, "the newest event cannot be read");
+                    Ok(None)
+                }
+            },
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(away().caused_by(error)),
         }

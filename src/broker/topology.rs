@@ -112,7 +112,9 @@ struct ConsumerSpec {
     about: &'static str,
     stream: &'static str,
     filter_subject: Option<&'static str>,
+    /// Until a delivery of an instance that died is given to another.
     ack_wait_seconds: u64,
+    /// Without limit: a delivery that the broker gave up on would be lost in silence. `consume` counts, and buries.
     max_deliver: i64,
     max_ack_pending: i64,
 }
@@ -169,8 +171,8 @@ impl Topology {
                     about: "projects the log into MongoDB, in batches",
                     stream: StreamName::Events.name(),
                     filter_subject: None,
-                    ack_wait_seconds: 30,
-                    max_deliver: 20,
+                    ack_wait_seconds: 10,
+                    max_deliver: -1,
                     max_ack_pending: 2_000,
                 },
                 ConsumerSpec {
@@ -178,8 +180,8 @@ impl Topology {
                     about: "publishes a notification for each recipient of a message",
                     stream: StreamName::Events.name(),
                     filter_subject: Some(subject::MESSAGES),
-                    ack_wait_seconds: 30,
-                    max_deliver: 20,
+                    ack_wait_seconds: 10,
+                    max_deliver: -1,
                     max_ack_pending: 2_000,
                 },
             ],

@@ -3,7 +3,6 @@
 use super::Commands;
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
-use crate::domain::clock::Timestamp;
 use crate::domain::event::Body;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{self, Kind, Message};
@@ -69,19 +68,28 @@ pub struct Sent {
     pub message: Message,
     /// Its place in the log.
     pub seq: u64,
-}
-
-impl Sent {
-    /// The id, place and time that a sender is told.
-    #[must_use]
-    pub fn receipt(&self) -> (MessageId, u64, Timestamp) {
-        (self.message.id, self.seq, self.message.created_at)
-    }
+    /// The log had it before this send.
+    pub duplicate: bool,
 }
 
 impl Commands {
-    /// Authorises and checks a message and puts it in line. No database is asked once the conversation is known here.
-    pub async fn send_message(&self, actor: &Actor, send: SendMessage, trace: Option<TraceContext>) -> Result<Sending> {
+    /// The id that a message will have: it follows from the client's own id for the send, if there is one.
+    #[must_use]
+    pub fn name_message(&self, actor: &Actor, send: &SendMessage) -> MessageId {
+        match &send.client_message_id {
+            Some(client) => message::id_of(send.conversation_id, actor.user_id, client),
+            None => self.clock.fresh_id(),
+        }
+    }
+
+    /// Authorises and checks a message of this id and puts it in line. No database is asked once the conversation is known here.
+    pub async fn send_message(
+        &self,
+        actor: &Actor,
+        id: MessageId,
+        send: SendMessage,
+        trace: Option<TraceContext>,
+    ) -> Result<Sending> {
         let now = self.clock.now();
         actor.check_expiry(now)?;
         let entry = self.directory.for_participant(send.conversation_id, actor.user_id).await?;
@@ -91,10 +99,6 @@ impl Commands {
                 "recipientId is no other participant of this conversation",
             ));
         }
-        let id = match &send.client_message_id {
-            Some(client) => message::id_of(send.conversation_id, actor.user_id, client),
-            None => self.clock.fresh_id(),
-        };
         let message = Message {
             id,
             conversation_id: send.conversation_id,
@@ -118,8 +122,8 @@ impl Commands {
             && let Some(first) = self.broker.at(published.seq).await?
             && let Body::Message(message) = first.event.body
         {
-            return Ok(Sent { message, seq: first.seq });
+            return Ok(Sent { message, seq: first.seq, duplicate: true });
         }
-        Ok(Sent { message: sending.message, seq: published.seq })
+        Ok(Sent { message: sending.message, seq: published.seq, duplicate: published.duplicate })
     }
 }

@@ -21,7 +21,8 @@ impl Source {
         if let Some(path) = file {
             source.add_file(path)?;
         }
-        match dotenvy::dotenv_iter() {
+        // Only here: a `.env` of some folder above is somebody else's.
+        match dotenvy::from_path_iter(".env") {
             Ok(pairs) => {
                 for pair in pairs {
                     let (key, value) = pair.map_err(|error| {
@@ -53,10 +54,10 @@ impl Source {
         source
     }
 
-    /// The value of a setting. Empty counts as not set, as `docker compose` passes unset variables.
+    /// The value of a setting.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(String::as_str).filter(|value| !value.trim().is_empty())
+        self.values.get(key).map(String::as_str)
     }
 
     /// Sets what is not set yet.
@@ -71,7 +72,11 @@ impl Source {
         self.unknown.iter().map(String::as_str)
     }
 
+    /// Empty counts as not set, as `docker compose` passes unset variables, and hides nothing.
     fn set(&mut self, key: String, value: String) {
+        if value.trim().is_empty() {
+            return;
+        }
         if SETTINGS.iter().any(|setting| setting.key == key) {
             self.values.insert(key, value);
         }

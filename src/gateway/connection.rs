@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::protocol::{Answer, ClientEvent, Done, Push};
 use super::session::Session;
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::UserId;
+use crate::domain::ids::{MessageId, UserId};
 use crate::error::{Code, Error, Result};
 
 /// Events of one client that wait for their turn, at most.
@@ -47,8 +47,10 @@ pub enum Outgoing {
 /// Why the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// Its token has run out, or it never brought one.
-    Unauthenticated,
+    /// Its token has run out.
+    Expired,
+    /// It never brought a token.
+    Nobody,
     /// It reads too slowly and has to catch up anew.
     Resync,
     /// This instance is going away.
@@ -108,6 +110,8 @@ pub struct Connection {
     session: Mutex<Session>,
     inbox: Mutex<Inbox>,
     outbox: Mutex<Outbox>,
+    /// Messages sent from here that the tail has not brought back yet.
+    own: Mutex<Vec<MessageId>>,
     /// When it was made.
     since: Timestamp,
     /// When its token runs out, in milliseconds since 1970.
@@ -132,6 +136,7 @@ impl Connection {
             session: Mutex::new(session),
             inbox: Mutex::default(),
             outbox: Mutex::new(Outbox::Holding(Vec::new())),
+            own: Mutex::default(),
             since: now,
             expires_at: AtomicI64::new(expires_at),
             doomed: AtomicBool::new(false),
@@ -175,6 +180,23 @@ impl Connection {
         match &self.link {
             Link::SocketIo(io, sid) => io.get_socket(*sid).is_some(),
             Link::WebSocket(frames) => !frames.is_closed(),
+        }
+    }
+
+    /// A message is about to be sent from here.
+    pub fn sending(&self, id: MessageId) {
+        lock(&self.own).push(id);
+    }
+
+    /// Whether a message was sent from here, once: the socket it came from is not told of it again.
+    pub fn take_own(&self, id: MessageId) -> bool {
+        let mut own = lock(&self.own);
+        match own.iter().position(|sent| *sent == id) {
+            Some(place) => {
+                own.swap_remove(place);
+                true
+            }
+            None => false,
         }
     }
 
@@ -284,6 +306,9 @@ impl Connection {
     pub fn close(&self, why: Closing) {
         let first = !self.doomed.swap(true, Ordering::Relaxed);
         match &self.link {
+            // The whole server closes its transports then: a client that is sent away by name would not come back by
+            // itself.
+            Link::SocketIo(..) if why == Closing::GoingAway => {}
             Link::SocketIo(io, sid) => {
                 let Some(socket) = io.get_socket(*sid) else { return };
                 if first && let Ok(exception) = Push::exception(&why.error()) {
@@ -305,7 +330,8 @@ impl Closing {
     #[must_use]
     pub fn error(self) -> Error {
         match self {
-            Self::Unauthenticated => crate::auth::actor::expired(),
+            Self::Expired => crate::auth::actor::expired(),
+            Self::Nobody => crate::auth::token::missing(),
             Self::Resync => Error::unavailable("resync", "this socket has fallen behind; connect again and catch up"),
             Self::GoingAway => Error::unavailable("going_away", "this instance is going away; connect again"),
         }
@@ -315,7 +341,7 @@ impl Closing {
     #[must_use]
     pub const fn websocket_code(self) -> u16 {
         match self {
-            Self::Unauthenticated => 4401,
+            Self::Expired | Self::Nobody => 4401,
             Self::Resync => 4409,
             Self::GoingAway => 1012,
         }

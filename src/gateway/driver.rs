@@ -16,6 +16,7 @@ use super::protocol::Done;
 use super::session::{Step, known};
 use crate::auth::Actor;
 use crate::command::Commands;
+use crate::command::messages::{SendMessage, Sent};
 use crate::config::Cors;
 use crate::domain::clock::{Timestamp, random_bits};
 use crate::domain::ids::{ConversationId, UserId};
@@ -152,21 +153,42 @@ impl Gateway {
                 connection.set_expiry(actor.expires_at);
                 connection.answer(reply, &Ok(known(&actor)));
             }
-            Step::Send(actor, send) => match self.commands.send_message(&actor, send, Some(trace)).await {
-                Ok(sending) => {
-                    let commands = self.commands.clone();
-                    self.answer_later(connection, reply, async move {
-                        let (id, seq, created_at) = commands.sent(sending).await?.receipt();
-                        Ok(Done::Sent { id, seq, created_at })
-                    });
-                }
-                Err(error) => connection.answer(reply, &Err(error)),
-            },
+            Step::Send(actor, send) => self.send(connection, &actor, send, reply, trace).await,
             Step::Typing(actor, conversation, typing) => {
                 let outcome = self.commands.signal_typing(&actor, conversation, typing).await;
                 connection.answer(reply, &outcome.map(|()| Done::Nothing {}));
             }
             Step::MarkRead(actor, conversation) => self.mark_read(connection, &actor, conversation, reply, trace).await,
+        }
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        actor: &Actor,
+        send: SendMessage,
+        reply: Reply,
+        trace: TraceContext,
+    ) {
+        let id = self.commands.name_message(actor, &send);
+        // This socket hears of its message by the answer; the tail may be faster than the answer.
+        connection.sending(id);
+        match self.commands.send_message(actor, id, send, Some(trace)).await {
+            Ok(sending) => {
+                let (commands, from) = (self.commands.clone(), connection.clone());
+                self.answer_later(connection, reply, async move {
+                    let sent = commands.sent(sending).await;
+                    if sent.as_ref().map_or(true, |sent| sent.duplicate) {
+                        from.take_own(id);
+                    }
+                    let Sent { message, seq, .. } = sent?;
+                    Ok(Done::Sent { id: message.id, seq, created_at: message.created_at })
+                });
+            }
+            Err(error) => {
+                connection.take_own(id);
+                connection.answer(reply, &Err(error));
+            }
         }
     }
 

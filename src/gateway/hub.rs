@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::connection::{Closing, Connection, ConnectionId};
 use super::protocol::Push;
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::event::Stored;
+use crate::domain::event::{Body, Stored};
 use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
 use crate::domain::typing::Typing;
@@ -87,7 +87,10 @@ impl Hub {
 
     /// Tells everybody concerned of an event.
     pub fn push(&self, stored: &Stored) {
-        let listeners = self.listeners(&stored.event.recipients);
+        let mut listeners = self.listeners(&stored.event.recipients);
+        if let Body::Message(message) = &stored.event.body {
+            listeners.retain(|connection| !connection.take_own(message.id));
+        }
         if listeners.is_empty() {
             return;
         }
@@ -135,7 +138,7 @@ impl Hub {
         let now = self.clock.now();
         for connection in listeners {
             if connection.expired(now) {
-                connection.close(Closing::Unauthenticated);
+                connection.close(Closing::Expired);
             } else {
                 connection.push(push);
             }
@@ -161,7 +164,7 @@ impl Hub {
             if !connection.is_there(now) {
                 lost.push((user, connection.id));
             } else if connection.expired(now) {
-                connection.close(Closing::Unauthenticated);
+                connection.close(Closing::Expired);
             } else if connection.is_doomed() {
                 connection.close(Closing::Resync);
             }

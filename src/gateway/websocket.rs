@@ -130,7 +130,7 @@ async fn exchange(
                     return "the client cannot be written to";
                 }
             }
-            () = &mut nobody, if connection.user().is_none() => break Closing::Unauthenticated,
+            () = &mut nobody, if connection.user().is_none() => break Closing::Nobody,
             () = draining.cancelled() => break Closing::GoingAway,
         }
     };

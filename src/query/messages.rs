@@ -21,8 +21,10 @@ pub struct History {
     pub items: Vec<(u64, Message)>,
     /// Where older messages go on: the next `before`.
     pub older: Option<Edge>,
-    /// Where newer messages go on: the next `after`.
-    pub newer: Option<Edge>,
+    /// Where newer messages go on, now or later: the next `after`.
+    pub newer: Edge,
+    /// Whether there may be more in the direction that was asked for.
+    pub more: bool,
 }
 
 impl Queries {
@@ -37,24 +39,24 @@ impl Queries {
     ) -> Result<History> {
         actor.check_expiry(self.clock.now())?;
         self.directory.for_participant(conversation, actor.user_id).await?;
-        match range {
-            Range::Newest => {
-                let items = self.newest(conversation, limit).await?;
-                Ok(History { older: edge_if(items.first(), items.len(), limit), newer: items.last().map(at), items })
-            }
+        let (items, from) = match range {
+            Range::Newest => (self.newest(conversation, limit).await?, 0),
             Range::Before(anchor) => {
                 let edge = self.place(conversation, anchor).await?;
-                let items = self.store.messages(conversation, Stretch::Before(edge), limit).await?;
-                let newer = items.last().map(at);
-                Ok(History { older: edge_if(items.first(), items.len(), limit), newer, items })
+                // Behind an empty page is what the caller had before.
+                (self.store.messages(conversation, Stretch::Before(edge), limit).await?, edge.saturating_sub(1))
             }
             Range::After(anchor) => {
                 let edge = self.place(conversation, anchor).await?;
-                let items = self.store.messages(conversation, Stretch::After(edge), limit).await?;
-                let newer = edge_if(items.last(), items.len(), limit);
-                Ok(History { older: items.first().map(at), newer, items })
+                (self.store.messages(conversation, Stretch::After(edge), limit).await?, edge)
             }
-        }
+        };
+        // A short page is the last one in its direction.
+        let more = items.len() >= limit as usize;
+        let forwards = matches!(range, Range::After(_));
+        let older = items.first().map(at).filter(|_| more || forwards);
+        let newer = items.last().map_or(Edge(from), at);
+        Ok(History { items, older, newer, more })
     }
 
     async fn newest(&self, conversation: ConversationId, limit: u32) -> Result<Vec<(u64, Message)>> {
@@ -88,9 +90,4 @@ impl Queries {
 
 fn at((seq, _): &(u64, Message)) -> Edge {
     Edge(*seq)
-}
-
-/// The edge behind the last entry of a full page; a short page was the last one.
-fn edge_if(last: Option<&(u64, Message)>, count: usize, limit: u32) -> Option<Edge> {
-    last.filter(|_| count >= limit as usize).map(at)
 }

@@ -1,1 +1,16 @@
-fn main() {}
+//! Behaviour against real servers: a nats-server and a MongoDB, started by the tests themselves.
+
+mod support;
+
+mod accounts;
+mod chat;
+mod contracts;
+mod crash;
+mod history;
+mod http;
+mod layers;
+mod log;
+mod presence;
+mod refusals;
+mod shutdown;
+mod socketio;

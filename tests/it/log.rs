@@ -1,0 +1,118 @@
+//! The log itself: what is done with events that cannot be read, and that nothing is done twice.
+
+use async_nats::jetstream;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::support::until;
+use crate::support::world::World;
+
+async fn jetstream_of(world: &World) -> jetstream::Context {
+    jetstream::new(world.tenant.broker().await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_is_dead_and_the_others_pass() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let log = jetstream_of(&world).await;
+    let mut hers = ana.socket().await;
+    for round in 0..5 {
+        let subject = format!("chat.{conversation}.message");
+        for poison in ["not json", r#"{"id":"evt_1"}"#] {
+            log.publish(subject.clone(), poison.into()).await.expect("sent").await.expect("stored");
+        }
+        ana.say(&conversation, &format!("good {round}")).await;
+        assert_eq!(hers.next("message").await["text"], format!("good {round}"), "live push goes on");
+    }
+    assert_eq!(world.history(&ben, &conversation, 5).await.len(), 5);
+
+    // Both consumers saw ten poisoned deliveries.
+    let dead = log.get_stream("DEAD").await.expect("the stream");
+    until(
+        "twenty dead letters",
+        || async { dead.get_info().await.expect("its state").state.messages },
+        |count| *count == 20,
+    )
+    .await;
+    let letter = dead.get_raw_message(1).await.expect("a letter");
+    assert_eq!(&letter.payload[..], b"not json", "the original");
+    let header = |name: &str| letter.headers.get(name).map(|value| value.as_str().to_owned());
+    assert_eq!(header("Shoptalk-Reason").as_deref(), Some("undecodable_event"));
+    assert_eq!(header("Shoptalk-Attempts").as_deref(), Some("1"));
+    assert!(header("Shoptalk-Subject").is_some_and(|subject| subject.contains(&conversation)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_delivered_again_changes_nothing() {
+    let mut world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    for number in 0..20 {
+        ana.say(&conversation, &number.to_string()).await;
+    }
+    let notifications = || ben.get("/api/notifications?limit=200");
+    let count = |(_, page): &(u16, Value)| page["items"].as_array().map_or(0, Vec::len);
+    until("twenty notifications", notifications, |page| count(page) == 20).await;
+    let before =
+        (world.history(&ben, &conversation, 20).await, notifications().await, ana.get("/api/conversations").await);
+
+    // Both consumers begin again from the first event, as after the loss of their state.
+    world.app.take().expect("it runs").stop().await.expect("a clean stop");
+    let log = jetstream_of(&world).await;
+    for consumer in ["persist", "notify"] {
+        log.delete_consumer_from_stream(consumer, "EVENTS").await.expect("deleted");
+    }
+    let again = world.another(shoptalk::app::Roles::ALL).await;
+    let events = log.get_stream("EVENTS").await.expect("the stream");
+    for consumer in ["persist", "notify"] {
+        until(
+            "everything delivered again",
+            || async {
+                let mut consumer: jetstream::consumer::PullConsumer =
+                    events.get_consumer(consumer).await.expect("it is there");
+                let info = consumer.info().await.expect("its state");
+                (info.num_pending, info.num_ack_pending)
+            },
+            |left| *left == (0, 0),
+        )
+        .await;
+    }
+    let (ana, ben) = (ana.at(again.address), ben.at(again.address));
+    world.rest = ben.rest.clone();
+    let after = (
+        world.history(&ben, &conversation, 20).await,
+        ben.get("/api/notifications?limit=200").await,
+        ana.get("/api/conversations").await,
+    );
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_a_request_goes_with_its_event() {
+    let world = World::start().await;
+    let (ana, _, conversation) = world.pair().await;
+    let log = jetstream_of(&world).await;
+    let events = log.get_stream("EVENTS").await.expect("the stream");
+    let consumer = events
+        .create_consumer(jetstream::consumer::pull::Config {
+            filter_subject: "chat.*.message".into(),
+            ..Default::default()
+        })
+        .await
+        .expect("a consumer");
+    let response = ana
+        .rest
+        .request(reqwest::Method::POST, "/api/messages")
+        .bearer_auth(&ana.token)
+        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .json(&crate::support::world::message(&conversation, "traced"))
+        .send()
+        .await
+        .expect("a reply");
+    assert_eq!(response.status(), 201);
+    let event = consumer.messages().await.expect("messages").next().await.expect("one").expect("readable");
+    let headers = event.headers.as_ref().expect("headers");
+    let trace = headers.get("traceparent").expect("a trace").as_str();
+    assert!(trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{trace}");
+    assert!(!trace.contains("b7ad6b7169203331"), "a link of our own");
+}

@@ -1,0 +1,76 @@
+//! Stopping in good order, and the roles of instances.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use shoptalk::app::Roles;
+use shoptalk::domain::ids::ConversationId;
+use shoptalk::store::Store;
+use shoptalk::store::messages::Stretch;
+
+use crate::support::until;
+use crate::support::world::{World, config, message};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_tells_the_sockets_and_loses_nothing() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    let mut acks = Vec::new();
+    for number in 0..100 {
+        acks.push(hers.ask("sendMessage", &message(&conversation, &number.to_string())).await);
+    }
+    hers.answer(acks[0]).await;
+    let begin = Instant::now();
+    let tenant = world.tenant.clone();
+    world.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(15), "it did not wait for its deadline");
+    assert_eq!(his.close_code().await, 1012, "going away: come back");
+
+    // Another instance takes over where this one stopped.
+    let next = shoptalk::app::App::start(&config(&tenant), Roles::ALL).await.expect("another instance");
+    let ben = ben.at(next.address);
+    let path = format!("/api/messages/{conversation}?limit=200");
+    let (_, page) = until(
+        "the acknowledged message",
+        || ben.get(&path),
+        |(status, page): &(u16, serde_json::Value)| *status == 200 && page["items"][0]["text"] == "0",
+    )
+    .await;
+    let items = page["items"].as_array().expect("a page");
+    for (number, item) in items.iter().enumerate() {
+        assert_eq!(item["text"], number.to_string(), "in order, without a gap, each once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_in_mongodb_within_a_second_and_the_rest_once_a_worker_is_back() {
+    let world = World::with_roles(Roles { gateway: true, worker: false }).await;
+    let worker = world.another(Roles { gateway: false, worker: true }).await;
+    let store = Store::connect(&config(&world.tenant).store).await.expect("the database");
+    let (ana, _, conversation) = world.pair().await;
+    let id: ConversationId = conversation.parse().expect("an id");
+    let kept = || async { store.messages(id, Stretch::Newest, 200).await.expect("a reading").len() };
+
+    ana.say(&conversation, "first").await;
+    let begin = Instant::now();
+    until("the message in MongoDB", kept, |count| *count == 1).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+
+    worker.stop().await.expect("a clean stop");
+    for number in 0..50 {
+        ana.say(&conversation, &number.to_string()).await;
+    }
+    assert_eq!(kept().await, 1, "nobody works on the log");
+    let worker = world.another(Roles { gateway: false, worker: true }).await;
+    until("everything in MongoDB", kept, |count| *count == 51).await;
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_serves_its_health_and_nothing_else() {
+    let world = World::with_roles(Roles { gateway: false, worker: true }).await;
+    let (status, ready) = world.rest.get("/readyz", None).await;
+    assert_eq!((status, &ready["status"], &ready["draining"]), (200, &json!("ready"), &json!(false)));
+    assert_eq!(world.rest.get("/api/users/me", None).await.0, 404);
+}

@@ -1,0 +1,24 @@
+//! Socket.IO, driven by the official JavaScript client; and the plain WebSocket by the same script.
+
+use crate::support::node;
+use crate::support::world::World;
+
+macro_rules! transports {
+    ($($name:ident: $script:literal over $transport:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            let world = World::start().await;
+            node::run($script, world.rest.address, $transport).await;
+        }
+    )*};
+}
+
+transports! {
+    two_people_talk_over_websocket: "contract.mjs" over "websocket";
+    two_people_talk_over_polling: "contract.mjs" over "polling";
+    two_people_talk_while_upgrading: "contract.mjs" over "upgrade";
+    two_people_talk_over_the_plain_websocket: "contract.mjs" over "ws";
+    refusals_are_answered_over_websocket: "refusals.mjs" over "websocket";
+    refusals_are_answered_over_polling: "refusals.mjs" over "polling";
+    refusals_are_answered_over_the_plain_websocket: "refusals.mjs" over "ws";
+}

@@ -1,0 +1,112 @@
+//! A client of the plain WebSocket.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::DEADLINE;
+
+/// An open socket and what came in over it that nobody has looked at yet.
+pub struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    seen: VecDeque<Value>,
+    acks: u64,
+}
+
+impl Socket {
+    pub async fn connect(address: SocketAddr, token: Option<&str>) -> Result<Self, tungstenite::Error> {
+        let mut request = format!("ws://{address}/ws").into_client_request()?;
+        if let Some(token) = token {
+            let header = format!("Bearer {token}").parse().expect("a header");
+            request.headers_mut().insert("authorization", header);
+        }
+        let (stream, _) = tokio_tungstenite::connect_async(request).await?;
+        Ok(Self { stream, seen: VecDeque::new(), acks: 0 })
+    }
+
+    /// Sends raw text.
+    pub async fn raw(&mut self, text: &str) {
+        self.stream.send(Message::text(text)).await.expect("the socket takes a frame");
+    }
+
+    /// Sends an event that asks for an answer; returns its number.
+    pub async fn ask(&mut self, event: &str, data: &Value) -> u64 {
+        self.acks += 1;
+        let frame = json!({ "event": event, "data": data, "ackId": self.acks });
+        self.raw(&frame.to_string()).await;
+        self.acks
+    }
+
+    /// Sends an event and waits for its answer.
+    pub async fn call(&mut self, event: &str, data: &Value) -> Value {
+        let ack = self.ask(event, data).await;
+        self.answer(ack).await
+    }
+
+    /// The answer with this number.
+    pub async fn answer(&mut self, ack: u64) -> Value {
+        self.find(&format!("answer {ack}"), |frame| frame["ackId"] == ack).await["data"].clone()
+    }
+
+    /// The payload of the next event of this name.
+    pub async fn next(&mut self, event: &str) -> Value {
+        self.find(event, |frame| frame["event"] == event).await["data"].clone()
+    }
+
+    /// The first frame that fits; others are kept for later.
+    async fn find(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        if let Some(place) = self.seen.iter().position(&fits) {
+            return self.seen.remove(place).expect("just found");
+        }
+        let found = tokio::time::timeout(DEADLINE, async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                        if fits(&frame) {
+                            return frame;
+                        }
+                        self.seen.push_back(frame);
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => panic!("waiting for {what}, the socket said {other:?}; seen: {:#?}", self.seen),
+                }
+            }
+        })
+        .await;
+        found.unwrap_or_else(|_| panic!("no {what}; seen: {:#?}", self.seen))
+    }
+
+    /// Everything of this name that came in until the server has answered one more event: whatever was pushed before that
+    /// has arrived by then.
+    pub async fn drain(&mut self, event: &str) -> Vec<Value> {
+        self.call("register", &json!("nobody")).await;
+        let (wanted, others) = self.seen.drain(..).partition(|frame: &Value| frame["event"] == event);
+        self.seen = others;
+        Vec::from_iter::<VecDeque<Value>>(wanted).into_iter().map(|frame| frame["data"].clone()).collect()
+    }
+
+    /// The code that the server closes with.
+    pub async fn close_code(&mut self) -> u16 {
+        let closed = tokio::time::timeout(DEADLINE, async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Close(frame))) => return frame.map_or(0, |frame| frame.code.into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return 0,
+                }
+            }
+        });
+        closed.await.expect("the server closes the socket")
+    }
+
+    pub async fn close(mut self) {
+        let _ = self.stream.close(None).await;
+    }
+}

@@ -1,0 +1,97 @@
+//! A running instance within this process, and people who use it.
+
+use serde_json::{Value, json};
+use shoptalk::app::{App, Roles};
+use shoptalk::config::{Config, Source};
+
+use super::client::{Person, Rest};
+use super::servers::{self, Tenant};
+
+/// Secret of all test instances.
+pub const SECRET: &str = "a secret for tests of thirty-two bytes";
+
+/// A tenant and the instances on it.
+pub struct World {
+    pub tenant: Tenant,
+    pub app: Option<App>,
+    pub rest: Rest,
+}
+
+/// The settings of an instance for tests: a port of its own, and hashes that cost nothing.
+pub fn settings(tenant: &Tenant) -> Vec<(String, String)> {
+    [
+        ("HOST", "127.0.0.1"),
+        ("PORT", "0"),
+        ("NATS_URL", &tenant.nats_url),
+        ("MONGODB_URI", &tenant.mongodb_uri),
+        ("MONGODB_DATABASE", &tenant.database),
+        ("JWT_SECRET", SECRET),
+        ("ARGON2_MEMORY_KIB", "64"),
+        ("ARGON2_PASSES", "1"),
+        ("CORS_ORIGIN", "https://shop.example"),
+        // All tenants share the disk that the broker reserves from.
+        ("EVENTS_MAX_BYTES", "67108864"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+pub fn config(tenant: &Tenant) -> Config {
+    Config::read(&Source::from_pairs(settings(tenant))).expect("a good configuration")
+}
+
+impl World {
+    /// One instance that does everything.
+    pub async fn start() -> Self {
+        Self::with_roles(Roles::ALL).await
+    }
+
+    pub async fn with_roles(roles: Roles) -> Self {
+        let tenant = servers::tenant().await;
+        let app = App::start(&config(&tenant), roles).await.expect("an instance starts");
+        let rest = Rest::new(app.address);
+        Self { tenant, app: Some(app), rest }
+    }
+
+    /// A further instance on the same broker and database.
+    pub async fn another(&self, roles: Roles) -> App {
+        App::start(&config(&self.tenant), roles).await.expect("another instance starts")
+    }
+
+    /// Somebody new with an account.
+    pub async fn person(&self, name: &str) -> Person {
+        self.rest.sign_up(name).await
+    }
+
+    /// Two people with a conversation.
+    pub async fn pair(&self) -> (Person, Person, String) {
+        let (ana, ben) = (self.person("Ana").await, self.person("Ben").await);
+        let conversation = ana.open(&[&ben]).await;
+        (ana, ben, conversation)
+    }
+
+    /// The history of a conversation once it has this many messages.
+    pub async fn history(&self, person: &Person, conversation: &str, count: usize) -> Vec<Value> {
+        let path = format!("/api/messages/{conversation}?limit=200");
+        let page = super::until(
+            &format!("a history of {count} messages"),
+            || person.get(&path),
+            |(status, page): &(u16, Value)| {
+                *status == 200 && page["items"].as_array().is_some_and(|all| all.len() >= count)
+            },
+        )
+        .await
+        .1;
+        page["items"].as_array().cloned().expect("a page has items")
+    }
+
+    /// Stops the instance in good order.
+    pub async fn stop(mut self) {
+        self.app.take().expect("it runs").stop().await.expect("a clean stop");
+    }
+}
+
+/// A message as a client writes it.
+pub fn message(conversation: &str, text: &str) -> Value {
+    json!({ "conversationId": conversation, "text": text })
+}
