@@ -119,7 +119,7 @@ impl Error {
 
     /// Keeps the cause for the log.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
+    pub fn caused_by<S: Into<Source>>(mut self, source: S) -> Self {
         self.source = Some(source.into());
         self
     }

@@ -66,7 +66,7 @@ pub fn routes(
                     specification.clone().with_content_type("application/json").into_response()
                 }),
             )
-            .nest("/api", api.around(limit_body).data(front.commands))
+            .nest("/api", api.data(front.commands))
             .nest("/docs", Docs(Arc::new(docs_config())))
             .nest_no_strip("/socket.io", front.socket_io)
             .at("/ws", WebSocketEndpoint::new(front.gateway));
@@ -118,7 +118,9 @@ where
         let answered = async {
             // A page of this server needs no permission; a program sends no origin.
             let own = origin::check(&request, &Cors::SameOrigin).is_ok();
-            let answered = if own {
+            let answered = if let Err(error) = take_body(&mut request).await {
+                Ok(problem::response(&error))
+            } else if own {
                 self.plain.call(request).await
             } else if self.cors == Cors::SameOrigin {
                 Ok(problem::response(&foreign_origin()))
@@ -165,25 +167,26 @@ fn request_id(request: &Request) -> String {
     sent.map_or_else(|| String::from_utf8_lossy(&ids::encode(random_bits())).into_owned(), str::to_owned)
 }
 
-/// Refuses bodies over the limit, whether they say their length or not. A client that still writes would not hear the
-/// answer, so what it sends is read to its end, within reason.
-async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> poem::Result<E::Output> {
+/// Takes in a request's body before anything is decided about it: a client that still writes when it is refused would not
+/// hear why. Bodies over the limit are read on for a while, to nowhere.
+async fn take_body(request: &mut Request) -> Result<(), Error> {
     let said = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-    if said.map_or(chunked, |length| length > BODY_LIMIT) {
-        let mut body = request.take_body().into_async_read();
-        let mut read = Vec::new();
-        let whole = (&mut body).take(BODY_LIMIT as u64 + 1).read_to_end(&mut read).await.is_ok();
-        if !whole || read.len() > BODY_LIMIT {
-            let (mut rest, mut nowhere) = (body.take(BODY_PATIENCE), tokio::io::sink());
-            let reading = tokio::io::copy(&mut rest, &mut nowhere);
-            let _ = tokio::time::timeout(Duration::from_secs(5), reading).await;
-            let error = Error::new(Code::TooLarge, "body_too_large", "the body is larger than 1 MiB");
-            return Err(problem::into_poem(error));
-        }
-        request.set_body(Body::from_vec(read));
+    if said.unwrap_or(0) == 0 && !request.headers().contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
     }
-    endpoint.call(request).await
+    let mut body = request.take_body().into_async_read();
+    let mut read = Vec::with_capacity(said.unwrap_or(0).min(BODY_LIMIT));
+    let unreadable =
+        |error| Error::invalid("malformed_request", "the body cannot be read").caused_by::<std::io::Error>(error);
+    (&mut body).take(BODY_LIMIT as u64 + 1).read_to_end(&mut read).await.map_err(unreadable)?;
+    if read.len() > BODY_LIMIT {
+        let (mut rest, mut nowhere) = (body.take(BODY_PATIENCE), tokio::io::sink());
+        let reading = tokio::io::copy(&mut rest, &mut nowhere);
+        let _ = tokio::time::timeout(Duration::from_secs(5), reading).await;
+        return Err(Error::new(Code::TooLarge, "body_too_large", "the body is larger than 1 MiB"));
+    }
+    request.set_body(Body::from_vec(read));
+    Ok(())
 }
 
 /// The process is there.

@@ -4,6 +4,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
+use super::text::Text;
 use super::users::UserBody;
 use super::{Group, Reply};
 use crate::command::Commands;
@@ -16,22 +17,22 @@ use crate::domain::words::{DisplayName, Email, Password};
 #[oai(rename_all = "camelCase")]
 struct SignUp {
     /// As others will see you: 1 to 100 characters.
-    name: String,
+    name: Text,
     /// Your login.
-    email: String,
+    email: Text,
     /// At least 8 characters.
-    password: String,
+    password: Text,
     /// `buyer` (the default) or `seller`.
-    role: Option<String>,
+    role: Option<Text>,
 }
 
 /// Somebody who has an account.
 #[derive(Object)]
 struct LogIn {
     /// The address of the account.
-    email: String,
+    email: Text,
     /// Its password.
-    password: String,
+    password: Text,
 }
 
 /// A refresh token.
@@ -39,7 +40,7 @@ struct LogIn {
 #[oai(rename_all = "camelCase")]
 struct Refresh {
     /// From signing up, logging in or the last refresh.
-    refresh_token: String,
+    refresh_token: Text,
 }
 
 /// Somebody who is in.

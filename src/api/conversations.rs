@@ -6,6 +6,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 
+use super::text::Text;
 use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
 use crate::command::conversations::OpenConversation;
@@ -33,13 +34,13 @@ struct ContextBody {
     #[oai(rename = "type")]
     kind: ContextType,
     /// The shop's own id of it, at most 128 characters.
-    id: String,
+    id: Text,
     /// Its name for people, at most 200 characters.
-    title: Option<String>,
+    title: Option<Text>,
     /// Its page (http or https).
-    url: Option<String>,
+    url: Option<Text>,
     /// Its picture (http or https).
-    image_url: Option<String>,
+    image_url: Option<Text>,
 }
 
 /// A conversation to open, or to find.
@@ -48,9 +49,9 @@ struct ContextBody {
 struct NewConversation {
     /// The ids of everybody in it; your own may be left out.
     #[oai(default)]
-    participants: Vec<String>,
+    participants: Vec<Text>,
     /// The one other participant: short for `participants` with one id.
-    recipient_id: Option<String>,
+    recipient_id: Option<Text>,
     /// What it is about. The same users have one conversation for each context, and one without.
     context: Option<ContextBody>,
 }
@@ -123,10 +124,10 @@ impl From<ContextBody> for Context {
                 ContextType::Product => ContextKind::Product,
                 ContextType::Store => ContextKind::Store,
             },
-            id: body.id,
-            title: body.title,
-            url: body.url,
-            image_url: body.image_url,
+            id: body.id.0,
+            title: body.title.map(|text| text.0),
+            url: body.url.map(|text| text.0),
+            image_url: body.image_url.map(|text| text.0),
         }
     }
 }
@@ -139,10 +140,10 @@ impl From<Context> for ContextBody {
                 ContextKind::Product => ContextType::Product,
                 ContextKind::Store => ContextType::Store,
             },
-            id: context.id,
-            title: context.title,
-            url: context.url,
-            image_url: context.image_url,
+            id: Text(context.id),
+            title: context.title.map(Text),
+            url: context.url.map(Text),
+            image_url: context.image_url.map(Text),
         }
     }
 }

@@ -7,6 +7,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::types::Any;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
+use super::text::Text;
 use super::wire::MessageBody;
 use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
@@ -19,17 +20,17 @@ use crate::query::Queries;
 #[oai(rename_all = "camelCase")]
 struct NewMessage {
     /// Where (`cnv_...`).
-    conversation_id: Option<String>,
+    conversation_id: Option<Text>,
     /// Your own id; it is checked, and may be left out.
-    sender_id: Option<String>,
+    sender_id: Option<Text>,
     /// A participant you expect to be there.
-    recipient_id: Option<String>,
+    recipient_id: Option<Text>,
     /// What you say: 1 to 8,000 characters.
-    text: Option<String>,
+    text: Option<Text>,
     /// Not supported yet: a message with one is refused.
     attachment: Option<Any<serde_json::Value>>,
     /// Your own id for this send: sent again with the same one, it is the same message.
-    client_message_id: Option<String>,
+    client_message_id: Option<Text>,
 }
 
 /// A page of a conversation's history, oldest first.

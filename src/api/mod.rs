@@ -7,6 +7,7 @@ mod conversations;
 mod failure;
 mod messages;
 mod notifications;
+mod text;
 mod users;
 mod wire;
 

@@ -29,8 +29,9 @@ use crate::telemetry::trace_of;
 /// The header that carries the trace context (W3C).
 pub(super) const TRACEPARENT: &str = "traceparent";
 
-/// Deliveries of one batch, at most.
-const BATCH: usize = 500;
+/// Deliveries of one batch, at most. A batch costs the database about the same few syncs whatever its size, so a consumer
+/// that is behind catches up by larger ones: with 500, a saturated machine fell behind; with 2,000 it did not.
+const BATCH: usize = 2_000;
 /// How long a batch waits to fill.
 const LINGER: Duration = Duration::from_millis(5);
 /// A delivery that was tried this often goes to the dead letters.

@@ -173,7 +173,7 @@ impl Topology {
                     filter_subject: None,
                     ack_wait_seconds: 10,
                     max_deliver: -1,
-                    max_ack_pending: 2_000,
+                    max_ack_pending: 6_000,
                 },
                 ConsumerSpec {
                     name: Durable::Notify.name(),
@@ -182,7 +182,7 @@ impl Topology {
                     filter_subject: Some(subject::MESSAGES),
                     ack_wait_seconds: 10,
                     max_deliver: -1,
-                    max_ack_pending: 2_000,
+                    max_ack_pending: 6_000,
                 },
             ],
             buckets: vec![

@@ -71,16 +71,16 @@ impl Persist {
         self.store.insert_conversations(&opened).await?;
         let newest: Vec<_> = newest.into_iter().collect();
         let receipts: Vec<_> = receipts.into_values().collect();
-        let (messages, notifications, unopened) = tokio::join!(
+        let (messages, notifications, unopened, noted) = tokio::join!(
             self.store.insert_messages(&sent),
             self.store.insert_notifications(&made),
             self.store.touch_conversations(&newest, &receipts),
+            self.store.note_highest_seq(highest),
         );
         messages?;
         notifications?;
-        let unopened = unopened?;
-        self.store.note_highest_seq(highest).await?;
-        Ok(unopened.into_iter().collect())
+        noted?;
+        Ok(unopened?.into_iter().collect())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Socket.IO at `/socket.io/`: WebSocket, polling, and polling upgraded to WebSocket.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,8 +143,8 @@ impl FromMessage<LocalAdapter> for Raw {
 
     fn from_message(_: Arc<Socket>, packet: Value, ack_id: Option<i64>) -> Result<Self, Self::Error> {
         let event = match &packet {
-            Value::Str(text, _) => read(text),
-            Value::Bytes(_) => Err(Error::invalid("malformed_payload", "events are JSON here")),
+            Value::Str(text, attached) if attached.as_ref().is_none_or(VecDeque::is_empty) => read(text),
+            Value::Str(..) | Value::Bytes(_) => Err(Error::invalid("malformed_payload", "events are JSON here")),
         };
         Ok(Self { event, asked: ack_id.is_some() })
     }

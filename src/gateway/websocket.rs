@@ -27,6 +27,8 @@ const QUEUE: usize = 512;
 const FRAME_LIMIT: usize = 1 << 20;
 /// How long a client may stay nobody.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// A ping goes out this often.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// A client that was not heard of for this long is gone.
@@ -110,7 +112,18 @@ async fn exchange(
                         gateway.receive(connection, Inbound { event, reply: Reply::None });
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return "the client left",
+                    Some(Ok(Message::Close(_))) => {
+                        // The answer to its farewell is queued already; it only has to go out.
+                        let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
+                        return "the client left";
+                    }
+                    Some(Err(_)) => {
+                        // Too large a frame, or none at all. If the client still listens it hears which.
+                        let code = (CloseCode::Size, "frame_refused".to_owned());
+                        let _ = tokio::time::timeout(FAREWELL, sink.send(Message::Close(Some(code)))).await;
+                        return "the client broke the protocol or the connection";
+                    }
+                    None => return "the client left",
                 }
             }
             frame = queue.recv() => match frame {
@@ -136,7 +149,7 @@ async fn exchange(
     };
     let error = closing.error();
     let farewell = Message::Close(Some((CloseCode::from(closing.websocket_code()), error.reason().to_owned())));
-    let _ = tokio::time::timeout(Duration::from_secs(1), sink.send(farewell)).await;
+    let _ = tokio::time::timeout(FAREWELL, sink.send(farewell)).await;
     error.reason()
 }
 
@@ -162,8 +175,13 @@ fn inbound(text: &str) -> Inbound {
     };
     match serde_json::from_str::<WebSocketFrame<'_>>(text).map_err(unreadable) {
         Ok(frame) => Inbound { event: read(&frame), reply: frame.ack_id.map_or(Reply::None, Reply::WebSocket) },
-        Err(error) => Inbound { event: Err(error), reply: Reply::None },
+        Err(error) => Inbound { event: Err(error), reply: number_of(text).map_or(Reply::None, Reply::WebSocket) },
     }
+}
+
+/// The number to answer with, if that at least can be read: whoever waits for it should not wait for ever.
+fn number_of(text: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(text).ok()?.get("ackId")?.as_u64()
 }
 
 fn read(frame: &WebSocketFrame<'_>) -> Result<ClientEvent> {

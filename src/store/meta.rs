@@ -8,7 +8,7 @@ use crate::error::Result;
 const PROJECTION: &str = "projection";
 
 impl Store {
-    /// Remembers that the log was projected at least up to here.
+    /// Remembers that the log reached at least up to here.
     pub async fn note_highest_seq(&self, highest: u64) -> Result<()> {
         let meta = self.collection::<Document>("meta");
         bounded(
@@ -19,7 +19,7 @@ impl Store {
         .map(drop)
     }
 
-    /// The highest seq that was ever projected; zero in a new database.
+    /// The highest seq of the log that this database has heard of; zero in a new one.
     pub async fn highest_seq(&self) -> Result<u64> {
         let meta = self.collection::<Document>("meta");
         let found = bounded(meta.find_one(doc! { "_id": PROJECTION })).await?;

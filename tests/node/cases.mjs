@@ -15,7 +15,7 @@ export const SHAPELESS = [
   ["an array of objects", [{ conversationId: NOWHERE, text: "x" }]],
 ];
 
-/** Messages that nobody may send: what is wrong, the payload, the code, the reason. `good` is one that could be sent. */
+/** Messages that nobody may send: what is wrong, the payload, the code, the reason. `good` is one that may be sent. */
 export function badMessages(good, me, other, foreign) {
   const without = (field) => ({ ...good, [field]: undefined });
   const wrong = (what, fields, code, reason) => [what, { ...good, ...fields }, code, reason];

@@ -52,6 +52,8 @@ export async function rest(base, method, path, { token, body, raw, headers = {} 
     body: sent,
     duplex: "half",
     signal: AbortSignal.timeout(DEADLINE),
+  }).catch((error) => {
+    throw new Error(`${method} ${path}: ${error.message} (${error.cause?.code ?? error.name})`, { cause: error });
   });
   const text = await response.text();
   const json = /\bjson\b/.test(response.headers.get("content-type") ?? "");

@@ -9,9 +9,10 @@ import { check, rest } from "./lib.mjs";
 export async function refusedByRest({ base, ana, ben, conversation, foreign, good, bad, tokens }) {
   const { token } = ana;
 
-  /** Calls and expects this problem; `expected` is a code and a reason, and a status where the code does not say it. */
+  /** Calls and expects a problem of this code and reason, and of this status where the code does not say it. */
   const refused = async (method, path, options, [code, reason, status = STATUS[code]]) => {
-    const what = `${method} ${path} ${options.what ?? (options.raw ?? JSON.stringify(options.body) ?? "").slice(0, 80)}`;
+    const sent = options.what ?? options.raw ?? JSON.stringify(options.body) ?? "nothing";
+    const what = `${method} ${path} ${sent.slice(0, 80)}`;
     const response = await rest(base, method, path, options);
     const { body, headers } = response;
     assert.deepEqual([response.status, body.code, body.reason], [status, code, reason], `${what}: ${response.text}`);
@@ -43,7 +44,8 @@ export async function refusedByRest({ base, ana, ben, conversation, foreign, goo
       for (const [what, wrong] of tokens) {
         await refused(method, path, { token: wrong, body, what }, ["unauthenticated", "bad_token"]);
       }
-      await refused(method, path, { headers: { authorization: "Basic QTpC" }, body }, ["unauthenticated", "missing_token"]);
+      const basic = { headers: { authorization: "Basic QTpC" }, body };
+      await refused(method, path, basic, ["unauthenticated", "missing_token"]);
     }
   });
 
@@ -57,7 +59,9 @@ export async function refusedByRest({ base, ana, ben, conversation, foreign, goo
     const lists = [`/api/messages/${conversation}`, "/api/conversations", "/api/notifications"];
     for (const list of lists) {
       for (const limit of [0, 201]) await get(`${list}?limit=${limit}`, ["invalid", "malformed_limit"]);
-      for (const limit of [-1, "many", "1e3", 2 ** 40]) await get(`${list}?limit=${limit}`, ["invalid", "malformed_request"]);
+      for (const limit of [-1, "many", "1e3", 2 ** 40]) {
+        await get(`${list}?limit=${limit}`, ["invalid", "malformed_request"]);
+      }
     }
     for (const list of lists.slice(1)) await get(`${list}?cursor=nonsense`, ["invalid", "malformed_cursor"]);
     for (const way of ["before", "after"]) await get(`${lists[0]}?${way}=nonsense`, ["invalid", "malformed_cursor"]);
@@ -113,7 +117,8 @@ export async function refusedByRest({ base, ana, ben, conversation, foreign, goo
   await check("REST: bodies that cannot be read", async () => {
     const deep = "[".repeat(100_000);
     const invalidUtf8 = Buffer.from([0x7b, 0x22, 0xff, 0xfe, 0x22, 0x3a, 0x31, 0x7d]);
-    for (const raw of ["", "{", "nonsense", "{'a':1}", deep, `{"text":${deep}`, '{"text":"\\ud83d"}', "\u0000", invalidUtf8]) {
+    const lone = '{"text":"\\ud83d"}';
+    for (const raw of ["", "{", "nonsense", "{'a':1}", deep, `{"text":${deep}`, lone, "\u0000", invalidUtf8]) {
       const what = String(raw).slice(0, 40);
       await refused("POST", "/api/messages", { token, raw, what }, ["invalid", "malformed_request"]);
     }
@@ -133,7 +138,9 @@ export async function refusedByRest({ base, ana, ben, conversation, foreign, goo
   });
 
   await check("REST: routes and methods that do not exist", async () => {
-    for (const path of ["/api/nothing", "/api", "/nothing", "/api/messages/a/b"]) await get(path, ["not_found", "no_such_route"]);
+    for (const path of ["/api/nothing", "/api", "/nothing", "/api/messages/a/b"]) {
+      await get(path, ["not_found", "no_such_route"]);
+    }
     const calls = [["DELETE", "/api/messages"], ["PUT", "/api/auth/login"], ["GET", "/api/auth/signup"]];
     for (const [method, path] of calls) {
       await refused(method, path, { token }, ["invalid", "method_not_allowed", 405]);
@@ -141,7 +148,10 @@ export async function refusedByRest({ base, ana, ben, conversation, foreign, goo
   });
 
   await check("REST: the client's request id comes back if it is a sane one", async () => {
-    const ask = async (id) => (await rest(base, "GET", "/healthz", { headers: { "x-request-id": id } })).headers.get("x-request-id");
+    const ask = async (id) => {
+      const { headers } = await rest(base, "GET", "/healthz", { headers: { "x-request-id": id } });
+      return headers.get("x-request-id");
+    };
     assert.equal(await ask("shop-42.a_b"), "shop-42.a_b");
     for (const id of ["x".repeat(65), "a b", "<script>"]) assert.notEqual(await ask(id), id);
   });

@@ -51,7 +51,8 @@ class Socket {
   }
 
   state() {
-    const shown = this.seen.slice(-20).map(({ event, data }) => `\n    ${event} ${JSON.stringify(data)?.slice(0, 300)}`);
+    const line = ({ event, data }) => `\n    ${event} ${JSON.stringify(data)?.slice(0, 300)}`;
+    const shown = this.seen.slice(-20).map(line);
     const skipped = this.seen.length - shown.length;
     const before = skipped > 0 ? `\n    (${skipped} earlier ones)` : "";
     return `${this.label} (${this.status()}) had seen:${before}${shown.join("") || " nothing"}`;
