@@ -107,7 +107,7 @@ fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
 async fn serve(roles: Roles, file: Option<&Path>) -> Result<()> {
     let config = Config::read(&Source::of_process(file)?)?;
     telemetry::start(&config.log)?;
-    let app = App::start(&config, roles).await?;
+    let app = Box::pin(App::start(&config, roles)).await?;
     tracing::info!(address = %app.address, "ready");
     let mut stop = Stop::listen()?;
     tokio::select! {
@@ -132,7 +132,7 @@ async fn dev(data: &Path, file: Option<&Path>) -> Result<()> {
         servers = Embedded::start(wanted) => servers?,
         () = stop.asked() => return Ok(()),
     };
-    let ran = dev_with(&servers, source, data, &mut stop).await;
+    let ran = Box::pin(dev_with(&servers, source, data, &mut stop)).await;
     servers.stop().await;
     ran
 }
@@ -149,7 +149,7 @@ async fn dev_with(servers: &Embedded, mut source: Source, data: &Path, stop: &mu
     }
     let config = Config::read(&source)?;
     telemetry::start(&config.log)?;
-    let app = App::start(&config, Roles::ALL).await?;
+    let app = Box::pin(App::start(&config, Roles::ALL)).await?;
     let base = format!("http://{}", app.address);
     print(&format!(
         "\nShoptalk is ready.\n  API        {base}/api\n  docs       {base}/docs/\n  Socket.IO  {base}/socket.io/\n  WebSocket  ws://{}/ws\n  NATS       {}\n  MongoDB    {}\n  data       {}\nCtrl-C stops it.\n\n",

@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Fragmentation is what makes ten thousand idle sockets large.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     shoptalk::cli::run()
 }

@@ -56,6 +56,7 @@ fn render(failure: &Error, status: StatusCode) -> Response {
 
 /// A failure on its way through the framework.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub fn into_poem(failure: Error) -> poem::Error {
     let response = response(&failure);
     let mut error = poem::Error::from_response(response);

@@ -85,9 +85,9 @@ impl MessagesApi {
         };
         let send = draft.check()?;
         let id = commands.name_message(&caller.0, &send);
-        let sending = commands.send_message(&caller.0, id, send, trace(request)).await?;
-        let sent = commands.sent(sending).await?;
-        Ok(Sent::Created(Json(MessageBody::new(sent.seq, sent.message))))
+        let in_line = commands.send_message(&caller.0, id, send, trace(request)).await?;
+        let stored = commands.sent(in_line).await?;
+        Ok(Sent::Created(Json(MessageBody::new(stored.seq, stored.message))))
     }
 
     /// A conversation's history, oldest first; the newest page unless asked otherwise

@@ -12,6 +12,7 @@ use crate::query::Queries;
 
 /// Where a notification leads.
 #[derive(Debug, Object)]
+#[expect(clippy::struct_field_names, reason = "the names are the contract's")]
 #[oai(rename = "NotificationData", rename_all = "camelCase")]
 struct DataBody {
     /// The conversation.

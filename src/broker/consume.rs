@@ -9,7 +9,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{Consumer, pull::Stream as Messages};
 use async_nats::jetstream::message::PublishMessage;
@@ -206,10 +205,7 @@ impl<H: Handler> Runner<H> {
     async fn settle(&self, batch: Vec<Message>) {
         let mut held = Vec::with_capacity(batch.len());
         for message in batch {
-            match self.take(message).await {
-                Some(one) => held.push(one),
-                None => continue,
-            }
+            held.extend(self.take(message).await);
         }
         let mut pause = Duration::from_millis(100);
         while !held.is_empty() {
@@ -323,7 +319,7 @@ impl<H: Handler> Runner<H> {
     async fn bury(&self, message: &Message, attempts: i64, why: &Error) {
         let seq = message.info().map(|info| info.stream_sequence).unwrap_or_default();
         tracing::error!(consumer.name = self.durable.name(), event.seq = seq, attempts, error = %why, "a delivery is dead");
-        let mut headers = message.headers.clone().unwrap_or_else(HeaderMap::new);
+        let mut headers = message.headers.clone().unwrap_or_default();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{}:{seq}", self.durable.name()).as_str());
         headers.insert("Shoptalk-Subject", message.subject.as_str());
         headers.insert("Shoptalk-Seq", seq.to_string());

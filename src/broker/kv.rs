@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
 /// How long the mark of a removed key is kept: a watch that was interrupted for longer reads everything anew.
-const MARKER: Duration = Duration::from_secs(120);
+const MARKER: Duration = Duration::from_mins(2);
 
 /// A bucket.
 #[derive(Debug, Clone)]

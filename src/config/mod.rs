@@ -221,12 +221,11 @@ impl Reader<'_> {
 
     fn text(&mut self, key: &'static str) -> String {
         let default = SETTINGS.iter().find(|setting| setting.key == key).and_then(|setting| setting.default);
-        match self.source.get(key).or(default) {
-            Some(text) => text.to_owned(),
-            None => {
-                self.fault(key, "is needed and not set");
-                String::new()
-            }
+        if let Some(text) = self.source.get(key).or(default) {
+            text.to_owned()
+        } else {
+            self.fault(key, "is needed and not set");
+            String::new()
         }
     }
 
@@ -252,20 +251,14 @@ impl Reader<'_> {
         }
     }
 
-    fn one_of<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> T {
+    fn one_of<T: Copy, const N: usize>(&mut self, key: &'static str, words: &[(&str, T); N]) -> T {
         let text = self.text(key);
-        let found = words.iter().find(|(word, _)| *word == text.trim());
-        found.or(words.first()).map_or_else(
-            || unreachable!("every setting has at least one word"),
-            |(word, value)| {
-                if found.is_none() {
-                    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                    self.faults.push(format!("{key}: must be one of {}, not {text:?}", known.join(", ")));
-                }
-                let _ = word;
-                *value
-            },
-        )
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.trim()) {
+            return *value;
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.faults.push(format!("{key}: must be one of {}, not {text:?}", known.join(", ")));
+        words[0].1
     }
 
     fn prefixed(&mut self, key: &'static str, schemes: &[&str]) -> String {

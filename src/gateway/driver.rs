@@ -174,14 +174,14 @@ impl Gateway {
         // This socket hears of its message by the answer; the tail may be faster than the answer.
         connection.sending(id);
         match self.commands.send_message(actor, id, send, Some(trace)).await {
-            Ok(sending) => {
+            Ok(in_line) => {
                 let (commands, from) = (self.commands.clone(), connection.clone());
                 self.answer_later(connection, reply, async move {
-                    let sent = commands.sent(sending).await;
-                    if sent.as_ref().map_or(true, |sent| sent.duplicate) {
+                    let outcome = commands.sent(in_line).await;
+                    if outcome.as_ref().map_or(true, |sent| sent.duplicate) {
                         from.take_own(id);
                     }
-                    let Sent { message, seq, .. } = sent?;
+                    let Sent { message, seq, .. } = outcome?;
                     Ok(Done::Sent { id: message.id, seq, created_at: message.created_at })
                 });
             }

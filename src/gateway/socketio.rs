@@ -37,7 +37,7 @@ const QUEUE: usize = 512;
 /// Largest packet from a client, as for REST bodies.
 const PACKET_LIMIT: usize = 1 << 20;
 /// What a WebSocket reads at once. Chat frames are small, and ten thousand idle sockets each hold this much.
-const READ_BUFFER: usize = 2 << 10;
+const READ_BUFFER: usize = 1 << 10;
 
 type Svc = SocketIoService<NotFoundService>;
 
@@ -169,7 +169,7 @@ impl Endpoint for SocketIoEndpoint {
         }
         keep_what_matters(request.headers_mut());
         match upgrade_key(&request) {
-            Some(key) => self.upgrade(request, key),
+            Some(key) => self.upgrade(&request, key),
             None => self.service.clone().compat().call(request).await,
         }
     }
@@ -178,12 +178,15 @@ impl Endpoint for SocketIoEndpoint {
 impl SocketIoEndpoint {
     /// Answers an upgrade and hands the raw stream over: poem takes hyper's upgrade handle out of a request, so
     /// socketioxide cannot find it by itself.
-    fn upgrade(&self, request: Request, key: SecWebsocketKey) -> poem::Result<Response> {
+    fn upgrade(&self, request: &Request, key: SecWebsocketKey) -> poem::Result<Response> {
         let upgrade = request.take_upgrade()?;
         let mut plain = poem::http::Request::new(());
         *plain.method_mut() = request.method().clone();
         *plain.uri_mut() = request.uri().clone();
-        *plain.headers_mut() = request.headers().clone();
+        // Engine.IO keeps this request for as long as the socket; only the token may be asked for again.
+        if let Some(token) = request.headers().get(header::AUTHORIZATION) {
+            plain.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
         let service = self.service.clone();
         self.gateway.lifecycle.job(async move {
             match upgrade.await {

@@ -37,9 +37,9 @@ const LOOK_UPS: usize = 64;
 /// Users whose contacts are kept.
 const CONTACTS_KEPT: u64 = 50_000;
 /// How long contacts are kept; the tail corrects them meanwhile.
-const CONTACTS_FOR: Duration = Duration::from_secs(300);
+const CONTACTS_FOR: Duration = Duration::from_mins(5);
 /// How long the tail's newest contacts are added to what MongoDB says, as that may be behind.
-const RECENT_FOR: Duration = Duration::from_secs(60);
+const RECENT_FOR: Duration = Duration::from_mins(1);
 
 /// Tells these contacts what somebody is now.
 type Push = Arc<dyn Fn(&Presence, &[UserId]) + Send + Sync>;
@@ -378,13 +378,12 @@ impl Inner {
         };
         let mut dead: HashMap<InstanceId, bool> = HashMap::new();
         for record in void {
-            let is_dead = match dead.get(&record.instance) {
-                Some(known) => *known,
-                None => {
-                    let gone = matches!(self.leases.get(&record.instance.to_string()).await, Ok(None));
-                    dead.insert(record.instance, gone);
-                    gone
-                }
+            let is_dead = if let Some(known) = dead.get(&record.instance) {
+                *known
+            } else {
+                let gone = matches!(self.leases.get(&record.instance.to_string()).await, Ok(None));
+                dead.insert(record.instance, gone);
+                gone
             };
             if is_dead && let Err(error) = self.records.delete(&record.to_string()).await {
                 tracing::warn!(error = %error, "a void presence record was not removed");

@@ -14,6 +14,7 @@ const NAME: &str = "notifications";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are the stored ones")]
 struct DataDocument {
     conversation_id: ConversationId,
     message_id: MessageId,

@@ -28,7 +28,7 @@ async fn a_stop_tells_the_sockets_and_loses_nothing() {
     assert_eq!(his.close_code().await, 1012, "going away: come back");
 
     // Another instance takes over where this one stopped.
-    let next = shoptalk::app::App::start(&config(&tenant), Roles::ALL).await.expect("another instance");
+    let next = Box::pin(shoptalk::app::App::start(&config(&tenant), Roles::ALL)).await.expect("another instance");
     let ben = ben.at(next.address);
     let path = format!("/api/messages/{conversation}?limit=200");
     let (_, page) = until(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 /// A script with the official client takes seconds; a hang is a failure.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Runs one of the scripts in `tests/node` against an instance. Without Node it says loudly what was skipped.
 pub async fn run(script: &str, address: SocketAddr, transport: &str) {

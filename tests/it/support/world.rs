@@ -48,14 +48,14 @@ impl World {
 
     pub async fn with_roles(roles: Roles) -> Self {
         let tenant = servers::tenant().await;
-        let app = App::start(&config(&tenant), roles).await.expect("an instance starts");
+        let app = Box::pin(App::start(&config(&tenant), roles)).await.expect("an instance starts");
         let rest = Rest::new(app.address);
         Self { tenant, app: Some(app), rest }
     }
 
     /// A further instance on the same broker and database.
     pub async fn another(&self, roles: Roles) -> App {
-        App::start(&config(&self.tenant), roles).await.expect("another instance starts")
+        Box::pin(App::start(&config(&self.tenant), roles)).await.expect("another instance starts")
     }
 
     /// Somebody new with an account.
