@@ -31,6 +31,9 @@ use crate::store::Store;
 /// How long an instance waits for the broker and the database when it starts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long clients' last events may take to be answered before their sockets are closed.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// What an instance does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
@@ -78,6 +81,7 @@ pub struct App {
 
 /// What only a gateway has to stop.
 struct Running {
+    gateway: Arc<Gateway>,
     presences: Presences,
     hub: Arc<Hub>,
     io: SocketIo,
@@ -144,8 +148,8 @@ impl App {
             let cors = config.http.cors.clone();
             let gateway = Gateway::start(commands.clone(), hub.clone(), presences.clone(), cors, &lifecycle);
             let (socket_io, io) = socketio::endpoint(gateway.clone());
-            front = Some(Front { commands, gateway, socket_io });
-            running = Some(Running { presences, hub, io });
+            front = Some(Front { commands, gateway: gateway.clone(), socket_io });
+            running = Some(Running { gateway, presences, hub, io });
         }
         let routes = server::routes(queries, lifecycle.clone(), &config.http.cors, front);
         let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
@@ -170,6 +174,7 @@ impl App {
         tracing::info!("stopping");
         self.lifecycle.drain();
         if let Some(front) = &self.front {
+            front.gateway.settle(LAST_ANSWERS).await;
             front.hub.close_all();
             let _ = tokio::time::timeout(Duration::from_secs(5), front.io.close()).await;
         }

@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_millis(5);
 const ATTEMPTS: i64 = 10;
 /// A delivery that came back this often without a verdict brings its instances down: it is not tried again.
 const CRASHES: i64 = 100;
-/// After the drain has begun, what is already here is worked on this long; the rest is given back.
+/// After the drain has begun, what the broker has sent already is worked on this long.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Nothing came for this long: what the broker had sent before the drain is here.
 const QUIET: Duration = Duration::from_millis(50);
@@ -183,21 +183,19 @@ impl<H: Handler> Runner<H> {
         }
     }
 
-    /// Works on what the broker has sent already, for a while, and gives the rest back: what is neither would only be
-    /// delivered elsewhere after the broker's ack wait.
+    /// Works on what the broker has sent already, for a while: it would only be delivered elsewhere after the broker's ack
+    /// wait, as what is left after that while is. Nothing is given back by name, since the broker would send it here again.
     async fn drain(&self, mut messages: Messages) {
         let until = tokio::time::Instant::now() + DRAIN;
         let mut batch = Vec::new();
-        while let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, messages.next()).await {
-            if tokio::time::Instant::now() > until {
-                acknowledge(&message, AckKind::Nak(None)).await;
-                continue;
-            }
+        while tokio::time::Instant::now() < until {
+            let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, messages.next()).await else { break };
             batch.push(message);
             if batch.len() == BATCH {
                 self.settle(std::mem::take(&mut batch)).await;
             }
         }
+        drop(messages);
         self.settle(batch).await;
     }
 

@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
-/// How long the mark of a removed key is kept: a watch that was interrupted for longer reads everything anew.
+/// How long the mark of a removed key is kept. A watch that was cut off for longer does not hear of the removal.
 const MARKER: Duration = Duration::from_mins(2);
 
 /// A bucket.

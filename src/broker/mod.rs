@@ -153,8 +153,13 @@ impl Broker {
         }
     }
 
-    /// Sends what is still buffered, ends all subscriptions and waits for the connection to be done.
+    /// Sends what is still buffered, then ends all subscriptions.
     pub async fn close(&self) {
+        if self.is_connected()
+            && let Err(error) = self.client.flush().await
+        {
+            tracing::warn!(error = %error, "the last acknowledgements may not have been sent; they will be delivered again");
+        }
         if let Err(error) = self.client.drain().await {
             tracing::debug!(error = %error, "the broker connection was already closed");
         }

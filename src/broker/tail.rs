@@ -21,15 +21,20 @@ impl Broker {
     where
         F: FnMut(Stored) + Send + 'static,
     {
-        let first = self.subscribe(DeliverPolicy::New).await?;
-        lifecycle.background("tail", read(self.clone(), first, lifecycle.clone(), reader));
+        // From a place, not from "new": a consumer that has not delivered anything yet is made anew from the very first
+        // event after a broker restart, and what lies before this place must not be pushed as live.
+        let stream =
+            self.jetstream.get_stream(StreamName::Events.name()).await.map_err(|error| away().caused_by(error))?;
+        let last = stream.cached_info().state.last_sequence;
+        let first = self.subscribe(last).await?;
+        lifecycle.background("tail", read(self.clone(), first, last, lifecycle.clone(), reader));
         Ok(())
     }
 
-    async fn subscribe(&self, from: DeliverPolicy) -> Result<Ordered> {
+    async fn subscribe(&self, last: u64) -> Result<Ordered> {
         let config = OrderedConfig {
             deliver_subject: self.client.new_inbox(),
-            deliver_policy: from,
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
             replay_policy: ReplayPolicy::Instant,
             ..OrderedConfig::default()
         };
@@ -42,23 +47,28 @@ impl Broker {
     }
 }
 
-async fn read<F>(broker: Broker, mut messages: Ordered, lifecycle: Lifecycle, mut reader: F) -> Result<()>
+async fn read<F>(
+    broker: Broker,
+    mut messages: Ordered,
+    mut last: u64,
+    lifecycle: Lifecycle,
+    mut reader: F,
+) -> Result<()>
 where
     F: FnMut(Stored) + Send,
 {
     let draining = lifecycle.draining();
     // Goes on pushing while sockets are being drained; `ending` stops the task.
     let ending = lifecycle.ending();
-    let mut last: Option<u64> = None;
     loop {
         let next = tokio::select! {
             next = messages.next() => next,
-            () = draining.cancelled() => return drain(messages, &ending, reader).await,
+            () = draining.cancelled() => return drain(messages, last, &ending, reader).await,
         };
         match next {
             Some(Ok(message)) => {
-                if let Some(stored) = stored(&message) {
-                    last = Some(stored.seq);
+                if let Some(stored) = stored(&message).filter(|stored| stored.seq > last) {
+                    last = stored.seq;
                     reader(stored);
                 }
             }
@@ -74,26 +84,28 @@ where
 /// While the instance drains, what is already on its way is still pushed, for a moment.
 async fn drain<F: FnMut(Stored)>(
     mut messages: Ordered,
+    last: u64,
     ending: &tokio_util::sync::CancellationToken,
     mut reader: F,
 ) -> Result<()> {
     const QUIET: Duration = Duration::from_millis(300);
+    const LONGEST: Duration = Duration::from_secs(3);
+    let until = tokio::time::Instant::now() + LONGEST;
     while let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, messages.next()).await {
-        if ending.is_cancelled() {
+        if ending.is_cancelled() || tokio::time::Instant::now() > until {
             break;
         }
-        if let Some(stored) = stored(&message) {
+        if let Some(stored) = stored(&message).filter(|stored| stored.seq > last) {
             reader(stored);
         }
     }
     Ok(())
 }
 
-async fn resubscribe(broker: &Broker, last: Option<u64>, lifecycle: &Lifecycle) -> Ordered {
+async fn resubscribe(broker: &Broker, last: u64, lifecycle: &Lifecycle) -> Ordered {
     let mut wait = Duration::from_millis(100);
     loop {
-        let from = last.map_or(DeliverPolicy::New, |last| DeliverPolicy::ByStartSequence { start_sequence: last + 1 });
-        match broker.subscribe(from).await {
+        match broker.subscribe(last).await {
             Ok(messages) => return messages,
             Err(error) => tracing::warn!(error = %error, "the tail cannot be resumed yet"),
         }

@@ -157,7 +157,7 @@ impl Topology {
                     subjects: vec![subject::DEAD],
                     storage: "file",
                     discard: "new",
-                    max_bytes: 1 << 30,
+                    max_bytes: (config.events_max_bytes / 8).min(1 << 30),
                     max_age_seconds: 0,
                     duplicate_window_seconds: 120,
                     allow_direct: true,

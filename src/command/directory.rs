@@ -80,11 +80,10 @@ impl Directory {
         if let Some(entry) = self.entries.get(&id) {
             return Ok(Some(entry));
         }
-        let logged = match self.broker.last(Subject::Chat(id, ChatKind::Conversation)).await {
-            Ok(found) => found,
+        let (logged, trouble) = match self.broker.last(Subject::Chat(id, ChatKind::Conversation)).await {
+            Ok(found) => (found, None),
             // While the broker is away MongoDB can still say who may read.
-            Err(error) if error.transient() => None,
-            Err(error) => return Err(error),
+            Err(error) => (None, Some(error)),
         };
         if let Some(Stored { seq, event }) = logged
             && let Body::Conversation(conversation) = event.body
@@ -92,8 +91,13 @@ impl Directory {
             return Ok(Some(self.keep(conversation, seq)));
         }
         let stored = self.store.conversation(id).await?;
-        // Its opening is no longer in the log, so any state that the log still has is newer: seq zero.
-        Ok(stored.map(|listed| self.keep(listed.conversation, 0)))
+        match (stored, trouble) {
+            // Its opening is no longer in the log, so any state that the log still has is newer: seq zero.
+            (Some(listed), _) => Ok(Some(self.keep(listed.conversation, 0))),
+            // It may be in the log all the same.
+            (None, Some(trouble)) => Err(trouble),
+            (None, None) => Ok(None),
+        }
     }
 
     /// The seq of a conversation's newest message; zero if it has none.

@@ -12,6 +12,9 @@ use crate::domain::event::{self, Body, Event};
 use crate::domain::notification;
 use crate::error::Result;
 
+/// Notifications in line at once, about: the line is shared with what clients send.
+const IN_LINE: usize = 512;
+
 /// Publishes notifications.
 #[derive(Debug)]
 pub struct Notify {
@@ -48,19 +51,29 @@ impl Notify {
 
 impl Handler for Notify {
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
-        // All of a batch is in line before the first answer is waited for: one commit for many messages.
-        let mut under_way = Vec::with_capacity(batch.len());
-        for delivery in batch {
-            under_way.push(self.publish(delivery).await);
-        }
         let mut verdicts = Vec::with_capacity(batch.len());
-        for pending in under_way {
-            verdicts.push(match settle(pending).await {
-                Ok(()) => Verdict::Done,
-                Err(why) => Verdict::Retry { after: Duration::from_secs(1), why },
-            });
+        let (mut under_way, mut in_line) = (Vec::new(), 0);
+        for delivery in batch {
+            // Many are in line before the first answer is waited for: one commit for many messages.
+            let pending = self.publish(delivery).await;
+            in_line += pending.as_ref().map_or(0, Vec::len);
+            under_way.push(pending);
+            if in_line >= IN_LINE {
+                settle_all(&mut under_way, &mut verdicts).await;
+                in_line = 0;
+            }
         }
+        settle_all(&mut under_way, &mut verdicts).await;
         verdicts
+    }
+}
+
+async fn settle_all(under_way: &mut Vec<Result<Vec<Pending>>>, verdicts: &mut Vec<Verdict>) {
+    for pending in under_way.drain(..) {
+        verdicts.push(match settle(pending).await {
+            Ok(()) => Verdict::Done,
+            Err(why) => Verdict::Retry { after: Duration::from_secs(1), why },
+        });
     }
 }
 

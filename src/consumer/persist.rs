@@ -14,9 +14,9 @@ use crate::domain::receipt::Receipt;
 use crate::error::{Error, Result};
 use crate::store::Store;
 
-/// How long to wait for the event that opens a conversation when something in it arrives first, which happens when two
-/// instances share the consumer.
-const OPENING: Duration = Duration::from_millis(200);
+/// How long to wait for the event that opens a conversation when something in it arrives first. Another instance has it
+/// then; if that one dies, the broker delivers it again after its ack wait, well before the last of our attempts.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// Writes the projection.
 #[derive(Debug)]

@@ -232,10 +232,14 @@ impl Connection {
     /// The client knows that it is connected: what was held goes out, and everything else straight from now on.
     pub fn open(&self) {
         let mut outbox = lock(&self.outbox);
-        if let Outbox::Holding(held) = std::mem::replace(&mut *outbox, Outbox::Open) {
-            for push in held {
-                self.emit(&push);
-            }
+        let sent = match std::mem::replace(&mut *outbox, Outbox::Open) {
+            // In order: nothing else goes out before all of this has.
+            Outbox::Holding(held) => held.iter().all(|push| self.emit(push)),
+            Outbox::Open => true,
+        };
+        drop(outbox);
+        if !sent {
+            self.close(Closing::Resync);
         }
     }
 
@@ -245,15 +249,24 @@ impl Connection {
             return;
         }
         let mut outbox = lock(&self.outbox);
-        match &mut *outbox {
-            Outbox::Holding(held) if held.len() < INBOX => held.push(push.clone()),
-            Outbox::Holding(_) => self.close(Closing::Resync),
+        let sent = match &mut *outbox {
+            Outbox::Holding(held) if held.len() < INBOX => {
+                held.push(push.clone());
+                true
+            }
+            Outbox::Holding(_) => false,
             Outbox::Open => self.emit(push),
+        };
+        // Closing calls back into the gateway, so never under this lock.
+        drop(outbox);
+        if !sent {
+            self.close(Closing::Resync);
         }
     }
 
-    fn emit(&self, push: &Push) {
-        let sent = match &self.link {
+    /// Hands a frame over; says whether there was room for it.
+    fn emit(&self, push: &Push) -> bool {
+        match &self.link {
             Link::SocketIo(io, sid) => match io.get_socket(*sid).map(|socket| socket.emit(push.event, &*push.data)) {
                 None | Some(Ok(()) | Err(SendError::Socket(SocketError::Closed))) => true,
                 Some(Err(SendError::Socket(SocketError::InternalChannelFull))) => false,
@@ -266,9 +279,6 @@ impl Connection {
                 let frame = format!(r#"{{"event":"{}","data":{}}}"#, push.event, push.data.get());
                 !matches!(frames.try_send(Outgoing::Text(frame)), Err(mpsc::error::TrySendError::Full(_)))
             }
-        };
-        if !sent {
-            self.close(Closing::Resync);
         }
     }
 

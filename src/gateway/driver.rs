@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socketioxide::socket::Sid;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::connection::{Connection, Inbound, Reply};
+use super::connection::{Closing, Connection, Inbound, Reply};
 use super::hub::Hub;
 use super::protocol::Done;
 use super::session::{Step, known};
@@ -40,6 +41,8 @@ pub struct Gateway {
     presences: Presences,
     /// Socket.IO sockets whose clients do not know yet that they are connected.
     opening: Mutex<HashMap<Sid, Arc<Connection>>>,
+    /// Events that clients wait to be answered about.
+    in_hand: TaskTracker,
 }
 
 impl Gateway {
@@ -52,8 +55,15 @@ impl Gateway {
         cors: Cors,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
-        let gateway =
-            Arc::new(Self { hub, cors, commands, lifecycle: lifecycle.clone(), presences, opening: Mutex::default() });
+        let gateway = Arc::new(Self {
+            hub,
+            cors,
+            commands,
+            lifecycle: lifecycle.clone(),
+            presences,
+            opening: Mutex::default(),
+            in_hand: TaskTracker::new(),
+        });
         let draining = lifecycle.draining();
         let this = gateway.clone();
         lifecycle.background("gateway-sweep", async move {
@@ -66,7 +76,12 @@ impl Gateway {
                 for (user, id) in this.hub.sweep(now) {
                     this.detach(user, id);
                 }
-                this.opening().retain(|_, connection| connection.is_there(now));
+                let opening: Vec<_> = this.opening().iter().map(|(sid, one)| (*sid, one.clone())).collect();
+                for (sid, connection) in opening {
+                    if !connection.is_there(now) {
+                        this.opening().remove(&sid);
+                    }
+                }
             }
         });
         gateway
@@ -105,19 +120,31 @@ impl Gateway {
         }
     }
 
+    /// Waits until every event that was taken is answered, at most this long. No more are taken while the instance drains.
+    pub async fn settle(&self, longest: Duration) {
+        self.in_hand.close();
+        if tokio::time::timeout(longest, self.in_hand.wait()).await.is_err() {
+            tracing::warn!(events = self.in_hand.len(), "some clients are sent away without their answers");
+        }
+    }
+
     /// Takes an event from a client.
     pub fn receive(self: &Arc<Self>, connection: &Arc<Connection>, inbound: Inbound) {
         if connection.receive(inbound) {
             let (gateway, connection) = (self.clone(), connection.clone());
-            self.lifecycle.job(async move {
+            self.lifecycle.job(self.in_hand.track_future(async move {
                 while let Some(inbound) = connection.next_inbound() {
                     gateway.perform(&connection, inbound).await;
                 }
-            });
+            }));
         }
     }
 
     async fn perform(self: &Arc<Self>, connection: &Arc<Connection>, Inbound { event, reply }: Inbound) {
+        if self.is_draining() {
+            connection.answer(reply, &Err(Closing::GoingAway.error()));
+            return;
+        }
         let trace = TraceContext::root(random_bits());
         let now = self.now();
         let step = event.and_then(|event| connection.session().on_event(event, self.commands.tokens(), now));
@@ -217,12 +244,12 @@ impl Gateway {
         outcome: impl Future<Output = Result<Done>> + Send + 'static,
     ) {
         let connection = connection.clone();
-        self.lifecycle.job(async move {
+        self.lifecycle.job(self.in_hand.track_future(async move {
             let outcome = outcome.await;
             if let Err(error) = &outcome {
                 tracing::warn!(socket.id = connection.id, error = %error, "an event was not stored");
             }
             connection.answer(reply, &outcome);
-        });
+        }));
     }
 }

@@ -87,7 +87,9 @@ pub fn endpoint(gateway: Arc<Gateway>) -> (SocketIoEndpoint, SocketIo) {
         async move { admitted }
     };
     let opened = move |socket: SocketRef| {
-        if let Some(connection) = opening.opening().remove(&socket.id) {
+        // Not in the condition: its lock would be held while frames go out.
+        let found = opening.opening().remove(&socket.id);
+        if let Some(connection) = found {
             connection.open();
         }
         async {}

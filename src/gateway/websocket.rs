@@ -127,11 +127,11 @@ async fn exchange(
                 }
             }
             frame = queue.recv() => match frame {
-                Some(Outgoing::Text(text)) => {
-                    if !send_all(&mut sink, text, &mut queue).await {
-                        return "the client cannot be written to";
-                    }
-                }
+                Some(Outgoing::Text(text)) => match send_all(&mut sink, text, &mut queue).await {
+                    Ok(None) => {}
+                    Ok(Some(why)) => break why,
+                    Err(()) => return "the client cannot be written to",
+                },
                 Some(Outgoing::Close(why)) => break why,
                 None => return "the connection was dropped",
             },
@@ -139,12 +139,14 @@ async fn exchange(
                 if heard.elapsed() > SILENCE {
                     return "the client went silent";
                 }
-                if sink.send(Message::Ping(Vec::new())).await.is_err() {
+                let pinged = tokio::time::timeout(SILENCE, sink.send(Message::Ping(Vec::new()))).await;
+                if !matches!(pinged, Ok(Ok(()))) {
                     return "the client cannot be written to";
                 }
             }
             () = &mut nobody, if connection.user().is_none() => break Closing::Nobody,
-            () = draining.cancelled() => break Closing::GoingAway,
+            // Who is known is sent away by the hub, once their last events are answered.
+            () = draining.cancelled(), if connection.user().is_none() => break Closing::GoingAway,
         }
     };
     let error = closing.error();
@@ -154,18 +156,34 @@ async fn exchange(
 }
 
 /// Writes a frame and whatever else is waiting, then flushes once. A client that does not read for too long is given up.
-async fn send_all<S>(sink: &mut S, first: String, queue: &mut mpsc::Receiver<Outgoing>) -> bool
+/// Says whether the socket goes on, and how it ends if a farewell was waiting.
+async fn send_all<S>(
+    sink: &mut S,
+    first: String,
+    queue: &mut mpsc::Receiver<Outgoing>,
+) -> std::result::Result<Option<Closing>, ()>
 where
     S: futures_util::Sink<Message> + Unpin,
 {
     let writing = async {
+        let mut farewell = None;
         sink.feed(Message::Text(first)).await?;
-        while let Ok(Outgoing::Text(next)) = queue.try_recv() {
-            sink.feed(Message::Text(next)).await?;
+        while let Ok(next) = queue.try_recv() {
+            match next {
+                Outgoing::Text(text) => sink.feed(Message::Text(text)).await?,
+                Outgoing::Close(why) => {
+                    farewell = Some(why);
+                    break;
+                }
+            }
         }
-        sink.flush().await
+        sink.flush().await?;
+        Ok::<_, S::Error>(farewell)
     };
-    matches!(tokio::time::timeout(SILENCE, writing).await, Ok(Ok(())))
+    match tokio::time::timeout(SILENCE, writing).await {
+        Ok(Ok(farewell)) => Ok(farewell),
+        Ok(Err(_)) | Err(_) => Err(()),
+    }
 }
 
 /// Reads a frame.

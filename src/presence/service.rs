@@ -74,6 +74,8 @@ struct State {
     /// Sockets of each user here.
     sockets: HashMap<UserId, u32>,
     dirty: HashSet<UserId>,
+    /// Users whose record is in the bucket, as far as this instance has written it.
+    written: HashSet<UserId>,
     all: Aggregate,
     changed: HashMap<UserId, Presence>,
     /// Both watches have told everything there is.
@@ -201,24 +203,25 @@ impl Inner {
 
     /// Brings the records of this instance's users in line with their sockets.
     async fn write_records(&self) -> Result<()> {
-        let mut written: HashSet<UserId> = HashSet::new();
         loop {
-            let wanted: Vec<(UserId, bool)> = {
+            // Each with whether a record should be there, and whether that is news.
+            let wanted: Vec<(UserId, bool, bool)> = {
                 let state = self.lock();
-                state.dirty.iter().take(4 * WRITES).map(|user| (*user, state.sockets.contains_key(user))).collect()
+                let dirty = state.dirty.iter().take(4 * WRITES);
+                dirty
+                    .map(|user| {
+                        let there = state.sockets.contains_key(user);
+                        (*user, there, state.written.contains(user) != there)
+                    })
+                    .collect()
             };
             if wanted.is_empty() {
                 self.write.notified().await;
                 continue;
             }
-            let needed = |(user, there): &(UserId, bool)| written.contains(user) != *there;
             let outcomes: Vec<(UserId, bool, Result<()>)> = futures_util::stream::iter(wanted)
-                .map(|wish| {
-                    let needed = needed(&wish);
-                    async move {
-                        let (user, there) = wish;
-                        (user, there, if needed { self.write_record(user, there).await } else { Ok(()) })
-                    }
+                .map(|(user, there, news)| async move {
+                    (user, there, if news { self.write_record(user, there).await } else { Ok(()) })
                 })
                 .buffer_unordered(WRITES)
                 .collect()
@@ -230,9 +233,9 @@ impl Inner {
                     match outcome {
                         Ok(()) => {
                             if there {
-                                written.insert(user);
+                                state.written.insert(user);
                             } else {
-                                written.remove(&user);
+                                state.written.remove(&user);
                             }
                             // It may have changed again meanwhile.
                             if state.sockets.contains_key(&user) == there {
@@ -276,10 +279,19 @@ impl Inner {
         let (changed, at) = match watched {
             Watched::All(records) => {
                 state.records_known = true;
+                let mine = |user: &UserId| Record { user: *user, instance: self.instance }.to_string();
+                let lost: Vec<UserId> =
+                    state.written.iter().filter(|user| !records.contains_key(&mine(user))).copied().collect();
+                for user in lost {
+                    self.write_again(&mut state, user);
+                }
                 (state.all.replace_records(records.keys().filter_map(|key| key.parse().ok())), self.clock.now())
             }
             Watched::Changed(change) => match change.key.parse::<Record>() {
                 Ok(record) => {
+                    if record.instance == self.instance && change.value.is_none() {
+                        self.write_again(&mut state, record.user);
+                    }
                     let changed = state.all.record(record, change.value.is_some());
                     (changed.map(|status| (record.user, status)).into_iter().collect(), change.at)
                 }
@@ -287,6 +299,15 @@ impl Inner {
             },
         };
         self.note(&mut state, changed, at);
+    }
+
+    /// The record of a user is gone. If the user has sockets here, somebody took this instance for dead: it is not.
+    fn write_again(&self, state: &mut State, user: UserId) {
+        if state.written.contains(&user) && state.sockets.contains_key(&user) {
+            state.written.remove(&user);
+            state.dirty.insert(user);
+            self.write.notify_one();
+        }
     }
 
     fn note(&self, state: &mut State, changed: Vec<(UserId, Status)>, at: Timestamp) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Queries;
 use crate::auth::Actor;
 use crate::broker::subject::{ChatKind, Subject};
+use crate::domain::event::{Body, Event, Stored};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Message;
 use crate::domain::page::{Anchor, Edge, Range};
@@ -62,12 +63,15 @@ impl Queries {
     async fn newest(&self, conversation: ConversationId, limit: u32) -> Result<Vec<(u64, Message)>> {
         // If the broker is away there is nothing newer to wait for.
         let logged = self.broker.last(Subject::Chat(conversation, ChatKind::Message)).await.ok().flatten();
-        let head = logged.map_or(0, |stored| stored.seq);
+        let Some(Stored { seq: head, event: Event { body: Body::Message(newest), .. } }) = logged else {
+            return self.store.messages(conversation, Stretch::Newest, limit).await;
+        };
         let deadline = tokio::time::Instant::now() + CATCH_UP;
         let mut pause = Duration::from_millis(2);
         loop {
             let items = self.store.messages(conversation, Stretch::Newest, limit).await?;
-            let caught_up = items.last().is_some_and(|(seq, _)| *seq >= head) || head == 0;
+            // A message that was sent again long after the first time is in the log twice, and here once.
+            let caught_up = items.iter().any(|(seq, message)| *seq >= head || message.id == newest.id);
             if caught_up || tokio::time::Instant::now() + pause > deadline {
                 return Ok(items);
             }

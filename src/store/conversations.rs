@@ -142,8 +142,9 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Everybody whom each of these users shares a conversation with; at most 1,000 conversations are looked at.
+    /// Everybody whom each of these users shares a conversation with, in the 1,000 most recent conversations of each.
     pub async fn contacts_of(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<UserId>>> {
+        const LIMIT: u32 = 1_000;
         #[derive(Deserialize)]
         struct Row {
             participants: Vec<RowParticipant>,
@@ -160,10 +161,18 @@ impl Store {
                 .find(doc! { "participants.userId": { "$in": ids } })
                 .projection(doc! { "_id": 0, "participants.userId": 1 })
                 .sort(doc! { "lastSeq": -1 })
-                .limit(1_000);
+                .limit(i64::from(LIMIT));
             find.await?.try_collect::<Vec<_>>().await
         })
         .await?;
+        if rows.len() == LIMIT as usize && users.len() > 1 {
+            // Somebody busy would hide the others: one by one, then.
+            let mut contacts = HashMap::new();
+            for user in users {
+                contacts.extend(Box::pin(self.contacts_of(std::slice::from_ref(user))).await?);
+            }
+            return Ok(contacts);
+        }
         let mut contacts: HashMap<UserId, Vec<UserId>> = users.iter().map(|user| (*user, Vec::new())).collect();
         for row in &rows {
             for one in &row.participants {

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, bounded, failure, is_duplicate, stored_time, time, unreadable};
+use super::{Store, bounded, is_duplicate, stored_time, time, unreadable};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::UserId;
 use crate::domain::user::{Role, User};
@@ -51,13 +51,16 @@ impl Store {
             created_at: stored_time(user.created_at),
             last_seen_at: None,
         };
-        match self.collection("users").insert_one(document).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_duplicate(&error) => {
-                Err(Error::new(Code::Conflict, "email_taken", "there is an account with this e-mail address"))
+        bounded(async {
+            match self.collection("users").insert_one(document).await {
+                Ok(_) => Ok(true),
+                Err(error) if is_duplicate(&error) => Ok(false),
+                Err(error) => Err(error),
             }
-            Err(error) => Err(failure(error)),
-        }
+        })
+        .await?
+        .then_some(())
+        .ok_or_else(|| Error::new(Code::Conflict, "email_taken", "there is an account with this e-mail address"))
     }
 
     /// The account of an address, with its password hash.

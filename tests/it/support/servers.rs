@@ -1,4 +1,4 @@
-//! One nats-server and one MongoDB for all tests of this run; or those that `NATS_URL` and `MONGODB_URI` name.
+//! One nats-server and one MongoDB for all tests of this run, whatever servers the environment names.
 //!
 //! Each test gets the next account of the nats-server and a database of its own, so tests see nothing of each other.
 

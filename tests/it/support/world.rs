@@ -29,8 +29,8 @@ pub fn settings(tenant: &Tenant) -> Vec<(String, String)> {
         ("ARGON2_MEMORY_KIB", "64"),
         ("ARGON2_PASSES", "1"),
         ("CORS_ORIGIN", "https://shop.example"),
-        // All tenants share the disk that the broker reserves from.
-        ("EVENTS_MAX_BYTES", "67108864"),
+        // The broker reserves this much of the disk for each of many tenants.
+        ("EVENTS_MAX_BYTES", "16777216"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .to_vec()
