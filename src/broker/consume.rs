@@ -262,25 +262,44 @@ impl<H: Handler> Runner<H> {
             rest.push((one.attempts, one.message));
         }
         let verdicts = self.ask(&deliveries).await;
-        let mut waiting = Vec::new();
+        let mut waiting: Vec<Held> = Vec::new();
         for ((delivery, (attempts, message)), verdict) in deliveries.into_iter().zip(rest).zip(verdicts) {
-            match verdict {
-                Verdict::Done => acknowledge(&message, AckKind::Ack).await,
-                Verdict::Reject { why } => self.bury(&message, attempts, &why).await,
-                Verdict::Retry { why, .. } if why.transient() => {
-                    if waiting.is_empty() {
-                        tracing::warn!(consumer.name = self.durable.name(), error = %why, "a consumer has to wait");
-                    }
-                    waiting.push(Held { delivery, attempts, message });
-                }
-                Verdict::Retry { why, .. } if attempts >= ATTEMPTS => self.bury(&message, attempts, &why).await,
-                Verdict::Retry { after, why } => {
-                    tracing::info!(consumer.name = self.durable.name(), event.seq = delivery.stored.seq, error = %why, "a delivery is tried again later");
-                    acknowledge(&message, AckKind::Nak(Some(after))).await;
-                }
+            if waiting.is_empty()
+                && let Verdict::Retry { why, .. } = &verdict
+                && why.transient()
+            {
+                tracing::warn!(consumer.name = self.durable.name(), error = %why, "a consumer has to wait");
             }
+            let span = tracing::debug_span!(
+                "delivery",
+                consumer.name = self.durable.name(),
+                event.seq = delivery.stored.seq,
+                attempts,
+                trace.id = format_args!("{:032x}", delivery.trace.trace),
+            );
+            waiting.extend(self.settle_one(Held { delivery, attempts, message }, verdict).instrument(span).await);
         }
         waiting
+    }
+
+    /// Settles one delivery; gives it back if it has to wait for a part that is away.
+    async fn settle_one(&self, held: Held, verdict: Verdict) -> Option<Held> {
+        match verdict {
+            Verdict::Done => {
+                acknowledge(&held.message, AckKind::Ack).await;
+                tracing::trace!("a delivery is done");
+            }
+            Verdict::Reject { why } => self.bury(&held.message, held.attempts, &why).await,
+            Verdict::Retry { why, .. } if why.transient() => return Some(held),
+            Verdict::Retry { why, .. } if held.attempts >= ATTEMPTS => {
+                self.bury(&held.message, held.attempts, &why).await;
+            }
+            Verdict::Retry { after, why } => {
+                tracing::info!(error = %why, "a delivery is tried again later");
+                acknowledge(&held.message, AckKind::Nak(Some(after))).await;
+            }
+        }
+        None
     }
 
     /// The handler's verdicts. When it panics over a batch, each delivery is tried alone to find the one to blame.
@@ -299,13 +318,7 @@ impl<H: Handler> Runner<H> {
     }
 
     async fn ask_unharmed(&self, deliveries: &[Delivery]) -> Option<Vec<Verdict>> {
-        let span = tracing::debug_span!(
-            "delivery",
-            consumer.name = self.durable.name(),
-            events = deliveries.len(),
-            trace.id = deliveries.first().map(|delivery| format!("{:032x}", delivery.trace.trace)),
-            event.seq = deliveries.first().map(|delivery| delivery.stored.seq),
-        );
+        let span = tracing::debug_span!("batch", consumer.name = self.durable.name(), events = deliveries.len());
         let handled = AssertUnwindSafe(self.handler.handle(deliveries).instrument(span)).catch_unwind().await;
         handled.ok().filter(|verdicts| {
             debug_assert_eq!(verdicts.len(), deliveries.len(), "a verdict for each delivery");
