@@ -41,6 +41,15 @@ async fn a_user_is_online_while_any_instance_has_a_socket() {
     let here = ben.socket().await;
     assert_eq!(hers.next("presence").await["status"], "online");
     let there = ben.at(other.address).socket().await;
+    // Until the other instance has written its record, closing the first socket would truly be an offline moment.
+    let broker = async_nats::jetstream::new(world.tenant.broker().await);
+    let records = broker.get_key_value("presence").await.expect("the bucket");
+    until(
+        "a record of Ana and two of Ben",
+        || async { records.status().await.expect("its state").values() },
+        |values| *values == 3,
+    )
+    .await;
     here.close().await;
     // The other instance stops in good order and gives its lease back.
     there.close().await;

@@ -54,6 +54,13 @@ impl Socket {
         self.find(&format!("answer {ack}"), |frame| frame["ackId"] == ack).await["data"].clone()
     }
 
+    /// The answer with this number, or nothing if the server ended the socket without one.
+    pub async fn answer_unless_closed(&mut self, ack: u64) -> Option<Value> {
+        let waiting = self.find_unless_closed(|frame| frame["ackId"] == ack);
+        let found = tokio::time::timeout(DEADLINE, waiting).await.expect("an answer or the end");
+        found.ok().map(|frame| frame["data"].clone())
+    }
+
     /// The payload of the next event of this name.
     pub async fn next(&mut self, event: &str) -> Value {
         self.find(event, |frame| frame["event"] == event).await["data"].clone()
@@ -61,26 +68,31 @@ impl Socket {
 
     /// The first frame that fits; others are kept for later.
     async fn find(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        if let Some(place) = self.seen.iter().position(&fits) {
-            return self.seen.remove(place).expect("just found");
+        match tokio::time::timeout(DEADLINE, self.find_unless_closed(fits)).await {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(end)) => panic!("waiting for {what}, the socket said {end}; seen: {:#?}", self.seen),
+            Err(late) => panic!("no {what} ({late}); seen: {:#?}", self.seen),
         }
-        let found = tokio::time::timeout(DEADLINE, async {
-            loop {
-                match self.stream.next().await {
-                    Some(Ok(Message::Text(text))) => {
-                        let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
-                        if fits(&frame) {
-                            return frame;
-                        }
-                        self.seen.push_back(frame);
+    }
+
+    /// The first frame that fits, or what the socket ended with.
+    async fn find_unless_closed(&mut self, fits: impl Fn(&Value) -> bool) -> Result<Value, String> {
+        if let Some(place) = self.seen.iter().position(&fits) {
+            return Ok(self.seen.remove(place).expect("just found"));
+        }
+        loop {
+            match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                    if fits(&frame) {
+                        return Ok(frame);
                     }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    other => panic!("waiting for {what}, the socket said {other:?}; seen: {:#?}", self.seen),
+                    self.seen.push_back(frame);
                 }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => return Err(format!("{other:?}")),
             }
-        })
-        .await;
-        found.unwrap_or_else(|_| panic!("no {what}; seen: {:#?}", self.seen))
+        }
     }
 
     /// Everything of this name that came in until the server has answered one more event: whatever was pushed before that
