@@ -13,9 +13,9 @@
 //! reads: api/ -> query/ -> MongoDB
 //! ```
 //!
-//! Who may use whom, from the bottom: `domain`, `error`; then `config`, `telemetry`, `lifecycle`, `problem`; then
-//! `auth`, `broker`, `store`; then `presence`; then `command`, `query`, `consumer`; then `api`, `gateway`; then `server`,
-//! `app`, and `cli` on top. A test reads the `use` lines against this.
+//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `embedded`; then `config`, `problem`,
+//! `telemetry`; then `broker`, `store`; then `presence`, `command`, `consumer`; then `query`; then `api`, `gateway`; then
+//! `contracts`, `server`, `app`, and `cli` on top. The table in `tests/it/layers.rs` says it in full, and is tested.
 
 pub mod api;
 pub mod app;

@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// How long to wait for the event that opens a conversation when something in it arrives first. Another instance has it
 /// then; if that one dies, the broker delivers it again after its ack wait, well before the last of our attempts.
-const OPENING: Duration = Duration::from_secs(2);
+const OPENING: Duration = Duration::from_secs(5);
 
 /// Writes the projection.
 #[derive(Debug)]

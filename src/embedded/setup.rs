@@ -29,6 +29,9 @@ pub(super) struct Setup {
     pub(super) deadline: Instant,
 }
 
+/// A child that could not get its port has ended by then.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// How to know that it is our server which listens.
 enum Ready {
     /// It greets with its name (NATS).
@@ -129,6 +132,10 @@ impl Setup {
 async fn is_ready(port: u16, ready: &Ready) {
     while !answers(port, ready).await.unwrap_or(false) {
         sleep(POLL).await;
+    }
+    if matches!(ready, Ready::Accepts) {
+        // It does not say who it is. If somebody else got the port first, our child ends within this time.
+        sleep(GRACE).await;
     }
 }
 
