@@ -12,10 +12,13 @@ use tokio::net::TcpListener;
 
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
+use crate::broker::tail::Tailed;
 use crate::broker::topology::Durable;
 use crate::broker::{self, Broker};
 use crate::command::Commands;
 use crate::command::directory::Directory;
+use crate::command::limits::Limits;
+use crate::command::resends::Resends;
 use crate::config::Config;
 use crate::consumer::notify::Notify;
 use crate::consumer::persist::Persist;
@@ -25,6 +28,8 @@ use crate::gateway::{Gateway, Hub, socketio};
 use crate::lifecycle::Lifecycle;
 use crate::presence::Presences;
 use crate::query::Queries;
+use crate::query::recent::Recent;
+use crate::query::sync::Readers;
 use crate::server::{self, Front};
 use crate::store::Store;
 
@@ -33,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long clients' last events may take to be answered before their sockets are closed.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How long sending all sockets away may take: some leave later than others, so that they do not all come back at once.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(5);
 
 /// What an instance does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +91,6 @@ pub struct App {
 struct Running {
     gateway: Arc<Gateway>,
     presences: Presences,
-    hub: Arc<Hub>,
     io: SocketIo,
 }
 
@@ -104,26 +111,34 @@ impl App {
         .await?;
 
         let lifecycle = Lifecycle::new();
+        broker.watch_link(&lifecycle);
         let publisher = broker.publisher(&lifecycle);
         let directory = Directory::new(broker.clone(), store.clone());
+        let recent = Arc::new(Recent::new(config.sockets.window));
         let queries = Queries {
             broker: broker.clone(),
             store: store.clone(),
             directory: directory.clone(),
+            recent: recent.clone(),
+            readers: Readers::default(),
             clock: clock.clone(),
         };
         if roles.worker {
+            broker.trim(&lifecycle);
             broker.consume(Durable::Persist, &lifecycle, Persist::new(store.clone()));
             broker.consume(Durable::Notify, &lifecycle, Notify::new(publisher.clone(), clock.clone()));
         }
         let mut front = None;
         let mut running = None;
         if roles.gateway {
+            let limits = Limits::new(config.sockets.user_sends);
             let commands = Commands {
                 broker: broker.clone(),
                 publisher,
                 store: store.clone(),
                 directory: directory.clone(),
+                limits: limits.clone(),
+                resends: Resends::start(store.clone(), Duration::from_secs(config.broker.dedup_seconds), &lifecycle),
                 tokens: Arc::new(Tokens::new(config.auth.secret.as_bytes(), config.auth.access_seconds)),
                 passwords: Passwords::new(config.auth.cost, hashes_at_once())?,
                 refresh_days: config.auth.refresh_days,
@@ -135,21 +150,37 @@ impl App {
                 telling.push_presence(presence, contacts);
             })
             .await?;
-            let (pushing, contacts) = (hub.clone(), presences.clone());
+            let (pushing, contacts, counting) = (hub.clone(), presences.clone(), commands.clock.clone());
             broker
-                .tail(&lifecycle, move |stored| {
-                    directory.observe(&stored);
-                    contacts.observe(&stored);
-                    pushing.push(&stored);
+                .tail(&lifecycle, config.sockets.window as u64, move |tailed| {
+                    // The window first: a socket that is in the hub by then finds there what it is not pushed.
+                    recent.observe(&tailed);
+                    match tailed {
+                        Tailed::Event(stored, _) => {
+                            limits.observe(&stored, counting.now());
+                            directory.observe(&stored);
+                            contacts.observe(&stored);
+                            pushing.push(&stored);
+                        }
+                        Tailed::Passed(seq) | Tailed::Begins(seq) => pushing.passed(seq),
+                    }
                 })
                 .await?;
             let typing = hub.clone();
             broker.signals(&lifecycle, move |signal| typing.push_typing(&signal)).await?;
             let cors = config.http.cors.clone();
-            let gateway = Gateway::start(commands.clone(), hub.clone(), presences.clone(), cors, &lifecycle);
+            let gateway = Gateway::start(
+                commands.clone(),
+                queries.clone(),
+                hub,
+                presences.clone(),
+                cors,
+                config.sockets.heartbeat,
+                &lifecycle,
+            );
             let (socket_io, io) = socketio::endpoint(gateway.clone());
             front = Some(Front { commands, gateway: gateway.clone(), socket_io });
-            running = Some(Running { gateway, presences, hub, io });
+            running = Some(Running { gateway, presences, io });
         }
         let routes = server::routes(queries, lifecycle.clone(), &config.http.cors, front);
         let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
@@ -175,7 +206,7 @@ impl App {
         self.lifecycle.drain();
         if let Some(front) = &self.front {
             front.gateway.settle(LAST_ANSWERS).await;
-            front.hub.close_all();
+            front.gateway.send_away((self.deadline / 4).min(LONGEST_FAREWELL)).await;
             let _ = tokio::time::timeout(Duration::from_secs(5), front.io.close()).await;
         }
         if !self.lifecycle.finished(self.deadline).await {

@@ -4,9 +4,11 @@
 
 mod auth;
 mod conversations;
+mod encoded;
 mod failure;
 mod messages;
 mod notifications;
+mod sync;
 mod text;
 mod users;
 mod wire;
@@ -37,6 +39,8 @@ enum Group {
     Messages,
     /// What the caller was told.
     Notifications,
+    /// What the caller missed.
+    Sync,
 }
 
 /// The access token from signing up, logging in or refreshing.
@@ -71,6 +75,7 @@ type Resources = (
     conversations::ConversationsApi,
     messages::MessagesApi,
     notifications::NotificationsApi,
+    sync::SyncApi,
 );
 
 /// The API, to be served under `/api`.
@@ -86,6 +91,7 @@ pub fn service() -> Api {
         conversations::ConversationsApi,
         messages::MessagesApi,
         notifications::NotificationsApi,
+        sync::SyncApi,
     );
     OpenApiService::new(resources, "Shoptalk", env!("CARGO_PKG_VERSION"))
         .description(

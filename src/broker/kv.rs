@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::{Operation, Store};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokio::sync::watch;
 
 use super::topology::Bucket;
 use super::{Broker, away, jittered};
@@ -13,13 +14,15 @@ use crate::domain::clock::Timestamp;
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
-/// How long the mark of a removed key is kept. A watch that was cut off for longer does not hear of the removal.
+/// How long the mark of a removed key is kept. A watch that was cut off for longer would not hear of the removal, so it
+/// begins anew with every connection.
 const MARKER: Duration = Duration::from_mins(2);
 
 /// A bucket.
 #[derive(Debug, Clone)]
 pub struct Shared {
     store: Store,
+    connections: watch::Receiver<u64>,
 }
 
 /// What happened to a key.
@@ -46,7 +49,7 @@ impl Broker {
     /// Opens a bucket that `provision` has made.
     pub async fn bucket(&self, bucket: Bucket) -> Result<Shared> {
         let store = self.jetstream.get_key_value(bucket.name()).await.map_err(|error| away().caused_by(error))?;
-        Ok(Shared { store })
+        Ok(Shared { store, connections: self.connections() })
     }
 }
 
@@ -73,16 +76,21 @@ impl Shared {
         F: FnMut(Watched) + Send + 'static,
     {
         let store = self.store.clone();
-        let draining = lifecycle.draining();
+        let (mut connections, draining) = (self.connections.clone(), lifecycle.draining());
         lifecycle.background(name, async move {
             let mut wait = Duration::from_millis(100);
             loop {
+                connections.mark_unchanged();
                 let watching = follow(&store, &mut reader, &mut wait);
                 tokio::select! {
                     ended = watching => {
                         if let Err(error) = ended {
                             tracing::warn!(bucket.name = %store.name, error = %error, "a watch was interrupted");
                         }
+                    }
+                    _ = connections.changed() => {
+                        tracing::debug!(bucket.name = %store.name, "a watch begins anew on a new connection");
+                        continue;
                     }
                     () = draining.cancelled() => return Ok(()),
                 }

@@ -12,7 +12,7 @@ impl Broker {
     /// Tells every instance. It may get lost; nobody waits for it.
     pub async fn signal(&self, typing: &Typing) -> Result<()> {
         let payload = serde_json::to_vec(typing).map_err(Error::internal)?;
-        if !self.is_connected() {
+        if !self.is_reachable() {
             return Err(away());
         }
         self.client

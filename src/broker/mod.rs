@@ -5,15 +5,18 @@
 
 pub mod consume;
 pub mod kv;
+pub mod link;
 pub mod live;
 pub mod publish;
+pub mod read;
 pub mod subject;
 pub mod tail;
 pub mod topology;
+mod trim;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::connection::State;
 use async_nats::jetstream::{self, stream::Stream};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event as ClientEvent, ServerAddr};
 
@@ -21,6 +24,7 @@ use crate::config::BrokerConfig;
 use crate::domain::clock::random_bits;
 use crate::domain::event::{Event, Stored};
 use crate::error::{Error, Result};
+use link::Link;
 use subject::Subject;
 use topology::{StreamName, Topology};
 
@@ -34,6 +38,7 @@ pub struct Broker {
     jetstream: jetstream::Context,
     events: Stream<()>,
     epoch: u64,
+    link: Arc<Link>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -46,6 +51,7 @@ impl std::fmt::Debug for Broker {
 pub struct Connected {
     client: Client,
     jetstream: jetstream::Context,
+    link: Arc<Link>,
 }
 
 /// Connects; the client then reconnects by itself for ever.
@@ -59,18 +65,24 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
         (Some(token), None) => ConnectOptions::with_token(token.to_owned()),
         (None, _) => ConnectOptions::new(),
     };
+    let link = Link::new(config.events_max_bytes.unsigned_abs());
+    let connects = link.connects.clone();
     let client = options
         .name("shoptalk")
         .connection_timeout(PATIENCE)
         .request_timeout(Some(PATIENCE))
-        .ping_interval(Duration::from_secs(10))
+        .ping_interval(Duration::from_secs(3))
         .reconnect_delay_callback(reconnect_delay)
-        .event_callback(|event| async move {
+        .event_callback(move |event| {
             match event {
-                ClientEvent::Connected => tracing::info!("connected to the broker"),
+                ClientEvent::Connected => {
+                    connects.send_modify(|count| *count += 1);
+                    tracing::info!("connected to the broker");
+                }
                 ClientEvent::Disconnected => tracing::warn!("lost the broker"),
                 other => tracing::warn!(broker.event = %other, "the broker client reports"),
             }
+            std::future::ready(())
         })
         .connect(address)
         .await
@@ -82,7 +94,7 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
         })?;
     let mut jetstream = jetstream::new(client.clone());
     jetstream.set_timeout(PATIENCE);
-    Ok(Connected { client, jetstream })
+    Ok(Connected { client, jetstream, link })
 }
 
 /// From 50 ms, doubling, up to 2 s; half of it random, so that instances do not come back in step.
@@ -109,6 +121,7 @@ impl Connected {
             jetstream: self.jetstream,
             events,
             epoch: u64::try_from(created.unix_timestamp_nanos()).unwrap_or(0),
+            link: self.link,
         })
     }
 }
@@ -118,12 +131,6 @@ impl Broker {
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
-    }
-
-    /// Whether the broker is reachable right now, as far as the client knows.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
     }
 
     /// The newest event on a subject of the log, without a consumer.

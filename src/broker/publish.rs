@@ -9,6 +9,8 @@
 //! and each gets its own answer. Whenever the broker does not answer, the outcome is unknown and the caller is told to try
 //! again; it is never told that something was stored when it may not have been.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
+use super::link::Link;
 use super::subject::Subject;
 use super::{Broker, away};
 use crate::domain::clock::random_bits;
@@ -30,6 +33,8 @@ use crate::lifecycle::Lifecycle;
 
 /// Events waiting for their commit, at most.
 const QUEUE: usize = 2_048;
+/// Bytes waiting for their commit, about: clients' events are refused from here on.
+const QUEUE_BYTES: usize = 16 << 20;
 /// Events of one commit, at most; the broker takes 1,000.
 const COMMIT: usize = 512;
 /// From here on a batch is cheaper than single publishes.
@@ -68,38 +73,59 @@ impl Pending {
 
 /// Publishes to the event log; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Publisher(mpsc::Sender<Job>);
+pub struct Publisher {
+    jobs: mpsc::Sender<Job>,
+    waiting: Arc<AtomicUsize>,
+    link: Arc<Link>,
+}
 
 impl Broker {
     /// Starts the task that owns publishing to the event log.
     #[must_use]
     pub fn publisher(&self, lifecycle: &Lifecycle) -> Publisher {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        lifecycle.service("publish", commit_loop(self.clone(), queue));
-        Publisher(jobs)
+        let waiting = Arc::<AtomicUsize>::default();
+        lifecycle.service("publish", commit_loop(self.clone(), queue, waiting.clone()));
+        Publisher { jobs, waiting, link: self.link.clone() }
     }
 }
 
 impl Publisher {
     /// Puts an event in line at once or refuses it: a full line is a reason to slow down, not to wait in silence.
     pub fn enqueue(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
-        let (job, pending) = job(event, trace, None)?;
-        self.0.try_send(job).map_err(|_| busy())?;
-        Ok(pending)
+        self.enqueue_job(job(event, trace, None)?)
     }
 
-    /// Puts an event in line, waiting for room. For work that is not a client's.
+    /// Puts an event in line, waiting for room. For what follows from the log itself: it still has room when clients are
+    /// refused, or a full log could not be worked off.
     pub async fn enqueue_patiently(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
         let (job, pending) = job(event, trace, None)?;
-        self.0.send(job).await.map_err(|_| away())?;
+        self.waiting.fetch_add(job.payload.len(), Ordering::Relaxed);
+        self.jobs.send(job).await.map_err(|_| away())?;
         Ok(pending)
     }
 
     /// Puts an event in line that is stored only if its subject is still empty; else [`Code::Conflict`].
     pub fn enqueue_first(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
-        let (job, pending) = job(event, trace, Some(0))?;
-        self.0.try_send(job).map_err(|_| busy())?;
+        self.enqueue_job(job(event, trace, Some(0))?)
+    }
+
+    fn enqueue_job(&self, (job, pending): (Job, Pending)) -> Result<Pending> {
+        if self.link.is_full() {
+            return Err(log_full());
+        }
+        let bytes = job.payload.len();
+        if self.waiting.fetch_add(bytes, Ordering::Relaxed) >= QUEUE_BYTES || self.jobs.try_send(job).is_err() {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(busy());
+        }
         Ok(pending)
+    }
+
+    /// Events in line.
+    #[must_use]
+    pub fn in_line(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
     }
 }
 
@@ -121,6 +147,11 @@ fn busy() -> Error {
         .retry_after(Duration::from_millis(500))
 }
 
+fn log_full() -> Error {
+    Error::unavailable("log_full", "the event log is full; it has room again once what is in it has been worked off")
+        .retry_after(Duration::from_secs(2))
+}
+
 fn unknown_outcome(error: PublishError) -> Error {
     Error::unavailable(
         "outcome_unknown",
@@ -130,9 +161,10 @@ fn unknown_outcome(error: PublishError) -> Error {
     .caused_by(error)
 }
 
-async fn commit_loop(broker: Broker, mut queue: mpsc::Receiver<Job>) -> Result<()> {
+async fn commit_loop(broker: Broker, mut queue: mpsc::Receiver<Job>, waiting: Arc<AtomicUsize>) -> Result<()> {
     let mut jobs = Vec::with_capacity(COMMIT);
     while queue.recv_many(&mut jobs, COMMIT).await > 0 {
+        waiting.fetch_sub(jobs.iter().map(|job| job.payload.len()).sum(), Ordering::Relaxed);
         broker.commit(&mut jobs).await;
     }
     // Every publisher is gone: nothing can come any more. The server holds one until its end.
@@ -142,7 +174,7 @@ async fn commit_loop(broker: Broker, mut queue: mpsc::Receiver<Job>) -> Result<(
 impl Broker {
     /// Stores these events and answers each caller.
     async fn commit(&self, jobs: &mut Vec<Job>) {
-        if !self.is_connected() {
+        if !self.is_reachable() {
             // The client would keep them and send them later, long after the caller has given up.
             for job in jobs.drain(..) {
                 let _ = job.done.send(Err(away()));
@@ -262,8 +294,10 @@ fn failure(error: PublishError) -> Error {
             Error::new(Code::TooLarge, "event_too_large", "this is larger than the message broker takes")
                 .caused_by(error)
         }
+        // The reserve is used up too.
+        PublishErrorKind::Other if told(&error).contains("maximum bytes exceeded") => log_full().caused_by(error),
         PublishErrorKind::Other => {
-            // Among them: the log is full (discard new), or its disk is.
+            // Among them: its disk is full.
             Error::unavailable("not_stored", "the message broker did not take this, try again later")
                 .retry_after(Duration::from_secs(5))
                 .caused_by(error)
@@ -271,4 +305,15 @@ fn failure(error: PublishError) -> Error {
         PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => away().caused_by(error),
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => unknown_outcome(error),
     }
+}
+
+/// Everything that an error says, with its causes.
+fn told(error: &PublishError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }

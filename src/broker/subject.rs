@@ -68,6 +68,24 @@ impl Subject {
     }
 }
 
+/// Many subjects of the log at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// Everything about a conversation.
+    Conversation(ConversationId),
+    /// Everything for one user alone.
+    Inbox(UserId),
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conversation(conversation) => write!(f, "chat.{conversation}.*"),
+            Self::Inbox(user) => write!(f, "inbox.{user}.*"),
+        }
+    }
+}
+
 impl ChatKind {
     const fn word(self) -> &'static str {
         match self {

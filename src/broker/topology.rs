@@ -78,6 +78,9 @@ impl Bucket {
     }
 }
 
+/// Room in the event log beyond its limit, at least.
+const RESERVE: i64 = 4 << 20;
+
 /// A lease is void this long after it was last renewed.
 pub const LEASE: Duration = Duration::from_secs(15);
 
@@ -144,9 +147,10 @@ impl Topology {
                     subjects: subject::EVENTS.to_vec(),
                     storage: "file",
                     discard: "new",
-                    max_bytes: config.events_max_bytes,
+                    // Clients are refused at the configured size; what follows from what is there needs room beyond it.
+                    max_bytes: config.events_max_bytes.saturating_add((config.events_max_bytes / 8).max(RESERVE)),
                     max_age_seconds: 0,
-                    duplicate_window_seconds: 600,
+                    duplicate_window_seconds: config.dedup_seconds,
                     allow_direct: true,
                     allow_atomic_publish: true,
                     replicas,

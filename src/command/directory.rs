@@ -38,6 +38,12 @@ impl Entry {
         Self { conversation, seq, head: AtomicU64::new(0), read: Mutex::default() }
     }
 
+    /// The seq of the event that this state comes from; zero if only MongoDB knows it.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Whether this participant is known to have read up to here.
     pub(super) fn has_read(&self, user: UserId, seq: u64) -> bool {
         self.read.lock().is_ok_and(|read| read.iter().any(|(reader, mark)| *reader == user && *mark >= seq))

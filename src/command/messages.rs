@@ -1,6 +1,7 @@
 //! Sending messages.
 
 use super::Commands;
+use super::limits::InHand;
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
 use crate::domain::event::Body;
@@ -56,9 +57,18 @@ impl Draft<'_> {
 /// A message in line to be stored. Messages of one caller are stored in the order of their calls to
 /// [`Commands::send_message`].
 #[must_use = "a message counts only once it is stored"]
-pub struct Sending {
-    message: Message,
-    pending: Pending,
+pub enum Sending {
+    /// It waits for the broker.
+    InLine {
+        /// The message.
+        message: Message,
+        /// The broker's answer.
+        pending: Pending,
+        /// It counts against its sender's limit.
+        in_hand: InHand,
+    },
+    /// It was stored long ago.
+    Known(Sent),
 }
 
 /// A message that the log has.
@@ -82,7 +92,7 @@ impl Commands {
         }
     }
 
-    /// Authorises and checks a message of this id and puts it in line. No database is asked once the conversation is known here.
+    /// Authorises and checks a message of this id and puts it in line.
     pub async fn send_message(
         &self,
         actor: &Actor,
@@ -99,6 +109,12 @@ impl Commands {
                 "recipientId is no other participant of this conversation",
             ));
         }
+        let in_hand = self.limits.admit(actor.user_id, now)?;
+        if send.client_message_id.is_some()
+            && let Some((seq, message)) = self.resends.first(id, entry.conversation.created_at, now).await
+        {
+            return Ok(Sending::Known(Sent { message, seq, duplicate: true }));
+        }
         let message = Message {
             id,
             conversation_id: send.conversation_id,
@@ -112,18 +128,23 @@ impl Commands {
         let recipients = entry.conversation.users().collect();
         let event = self.event(actor.user_id, recipients, Body::Message(message.clone()));
         let pending = self.publisher.enqueue(&event, trace)?;
-        Ok(Sending { message, pending })
+        Ok(Sending::InLine { message, pending, in_hand })
     }
 
     /// Waits until the log has the message. A resend is answered with the first one.
     pub async fn sent(&self, sending: Sending) -> Result<Sent> {
-        let published = sending.pending.stored().await?;
+        let (message, pending, in_hand) = match sending {
+            Sending::Known(sent) => return Ok(sent),
+            Sending::InLine { message, pending, in_hand } => (message, pending, in_hand),
+        };
+        let published = pending.stored().await?;
+        drop(in_hand);
         if published.duplicate
             && let Some(first) = self.broker.at(published.seq).await?
             && let Body::Message(message) = first.event.body
         {
             return Ok(Sent { message, seq: first.seq, duplicate: true });
         }
-        Ok(Sent { message: sending.message, seq: published.seq, duplicate: published.duplicate })
+        Ok(Sent { message, seq: published.seq, duplicate: published.duplicate })
     }
 }

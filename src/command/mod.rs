@@ -6,8 +6,10 @@
 pub mod accounts;
 pub mod conversations;
 pub mod directory;
+pub mod limits;
 pub mod messages;
 pub mod receipts;
+pub mod resends;
 pub mod typing;
 
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use crate::domain::event::{self, Body, Event};
 use crate::domain::ids::UserId;
 use crate::store::Store;
 use directory::Directory;
+use limits::Limits;
+use resends::Resends;
 
 /// Everything a command needs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ pub struct Commands {
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) limits: Limits,
+    pub(crate) resends: Resends,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) passwords: Passwords,
     pub(crate) refresh_days: u32,

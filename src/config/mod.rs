@@ -45,6 +45,7 @@ pub const SETTINGS: &[Setting] = &[
         Some("8589934592"),
         "size of the event log at which sends are refused until there is room",
     ),
+    setting("DEDUP_SECONDS", Some("600"), "time in which the broker itself recognises a repeated event, 1 to 86400"),
     setting("MONGODB_URI", None, "mongodb://... of the database (`dev`: starts its own)"),
     setting("MONGODB_DATABASE", Some("shoptalk"), "database to use when the URI names none"),
     setting("JWT_SECRET", None, "secret that signs access tokens, at least 32 bytes (`dev`: makes one)"),
@@ -52,6 +53,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("REFRESH_TOKEN_DAYS", Some("30"), "life of a refresh token, 1 to 365"),
     setting("ARGON2_MEMORY_KIB", Some("19456"), "memory of one password hash, at least 8"),
     setting("ARGON2_PASSES", Some("2"), "passes of one password hash, at least 1"),
+    setting(
+        "WINDOW_EVENTS",
+        Some("65536"),
+        "newest events kept in memory for clients that come back, 1 to 1000000; older ones are read from the log",
+    ),
+    setting("HEARTBEAT_SECONDS", Some("25"), "time between two heartbeats on a socket, 1 to 300"),
+    setting(
+        "USER_SENDS_PER_SECOND",
+        Some("200"),
+        "messages that one user may send, on all instances together; bursts of five times that",
+    ),
     setting("SHUTDOWN_SECONDS", Some("20"), "time to finish work in hand on SIGTERM, 1 to 300"),
     setting("LOG", Some("info"), "log filter, such as `info` or `shoptalk=debug,info`"),
     setting("LOG_FORMAT", Some("text"), "text or json"),
@@ -96,8 +108,21 @@ pub struct BrokerConfig {
     pub url: String,
     /// Copies of each stream.
     pub replicas: usize,
-    /// Largest size of the event log.
+    /// Size of the event log at which clients are refused.
     pub events_max_bytes: i64,
+    /// Seconds in which the broker recognises a repeated event.
+    pub dedup_seconds: u64,
+}
+
+/// How sockets are treated.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketConfig {
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
+    /// Newest events kept in memory.
+    pub window: usize,
+    /// Messages that one user may send in a second.
+    pub user_sends: u32,
 }
 
 /// How the database is reached.
@@ -153,6 +178,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How the broker is reached.
     pub broker: BrokerConfig,
+    /// How sockets are treated.
+    pub sockets: SocketConfig,
     /// How the database is reached.
     pub store: StoreConfig,
     /// How callers are known.
@@ -176,6 +203,12 @@ impl Config {
                 url: read.prefixed("NATS_URL", &["nats://", "tls://"]),
                 replicas: read.one_of("NATS_REPLICAS", &[("1", 1), ("3", 3), ("5", 5)]),
                 events_max_bytes: read.within("EVENTS_MAX_BYTES", 1_048_576, i64::MAX),
+                dedup_seconds: read.within("DEDUP_SECONDS", 1, 86_400),
+            },
+            sockets: SocketConfig {
+                heartbeat: Duration::from_secs(read.within("HEARTBEAT_SECONDS", 1, 300)),
+                window: read.within("WINDOW_EVENTS", 1, 1_000_000),
+                user_sends: read.within("USER_SENDS_PER_SECOND", 1, 1_000_000),
             },
             store: StoreConfig {
                 uri: read.prefixed("MONGODB_URI", &["mongodb://", "mongodb+srv://"]),

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod conversation;
 pub mod cursor;
 pub mod event;
+pub mod frame;
 pub mod ids;
 pub mod message;
 pub mod notification;

@@ -1,8 +1,9 @@
 //! One open socket, whichever way it came in.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -10,18 +11,29 @@ use socketioxide::extract::AckSender;
 use socketioxide::socket::Sid;
 use socketioxide::{SendError, SocketError, SocketIo};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::protocol::{Answer, ClientEvent, Done, Push};
+use super::closing::Closing;
+use super::outbox::{Outbox, Overflow};
+use super::protocol::{Answer, ClientEvent, Done};
 use super::session::Session;
+use super::valve::Valve;
 use crate::domain::clock::Timestamp;
+use crate::domain::cursor::Cursor;
+use crate::domain::frame::Frame;
 use crate::domain::ids::{MessageId, UserId};
 use crate::error::{Code, Error, Result};
+use crate::lifecycle::Lifecycle;
 
 /// Events of one client that wait for their turn, at most.
 const INBOX: usize = 256;
 
 /// How long a handshake may take.
 const CONNECTING_SECONDS: i64 = 15;
+/// A client that has taken nothing of what waits for it for this long is not reading any more.
+const STUCK: Duration = Duration::from_secs(6);
+/// How long a client has to read the farewell before its transport ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Names a connection within this instance.
 pub type ConnectionId = u64;
@@ -29,10 +41,20 @@ pub type ConnectionId = u64;
 /// How frames get to the client.
 #[derive(Debug)]
 pub enum Link {
-    /// Through Socket.IO; the socket is looked up each time, so that a connection never keeps it alive.
-    SocketIo(SocketIo, Sid),
+    /// Through Socket.IO; the socket is looked up each time, so that a connection never keeps it alive. Its valve is known
+    /// once it is carried by a WebSocket.
+    SocketIo(SocketIo, Sid, OnceLock<Arc<Valve>>),
     /// Through the queue of a WebSocket.
-    WebSocket(mpsc::Sender<Outgoing>),
+    WebSocket(mpsc::Sender<Outgoing>, Arc<Valve>),
+}
+
+impl Link {
+    fn valve(&self) -> Option<&Arc<Valve>> {
+        match self {
+            Self::SocketIo(_, _, valve) => valve.get(),
+            Self::WebSocket(_, valve) => Some(valve),
+        }
+    }
 }
 
 /// What goes out over a WebSocket.
@@ -42,19 +64,6 @@ pub enum Outgoing {
     Text(String),
     /// The end, with a code and a reason.
     Close(Closing),
-}
-
-/// Why the server ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
-    /// Its token has run out.
-    Expired,
-    /// It never brought a token.
-    Nobody,
-    /// It reads too slowly and has to catch up anew.
-    Resync,
-    /// This instance is going away.
-    GoingAway,
 }
 
 /// An event from the client and how to answer it.
@@ -93,14 +102,6 @@ struct Inbox {
     in_hand: bool,
 }
 
-#[derive(Debug)]
-enum Outbox {
-    /// The client does not know yet that it is connected: what comes now is kept for a moment.
-    Holding(Vec<Push>),
-    /// Frames go straight out.
-    Open,
-}
-
 /// An open socket.
 #[derive(Debug)]
 pub struct Connection {
@@ -110,6 +111,8 @@ pub struct Connection {
     session: Mutex<Session>,
     inbox: Mutex<Inbox>,
     outbox: Mutex<Outbox>,
+    /// The newest event that concerns its user, as far as this connection was told.
+    head: AtomicU64,
     /// Messages sent from here that the tail has not brought back yet.
     own: Mutex<Vec<MessageId>>,
     /// When it was made.
@@ -118,6 +121,7 @@ pub struct Connection {
     expires_at: AtomicI64,
     /// It is to be closed; nothing is pushed to it any more.
     doomed: AtomicBool,
+    lifecycle: Lifecycle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,20 +130,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// A connection of somebody, or of nobody yet. Pushes are held until [`Connection::open`].
+    /// A connection of somebody, or of nobody yet. What is pushed is held until [`Connection::release`].
     #[must_use]
-    pub fn new(id: ConnectionId, link: Link, session: Session, now: Timestamp) -> Self {
+    pub fn new(id: ConnectionId, link: Link, session: Session, now: Timestamp, lifecycle: Lifecycle) -> Self {
         let expires_at = session.actor().map_or(i64::MAX, |actor| actor.expires_at.millis());
         Self {
             id,
             link,
             session: Mutex::new(session),
             inbox: Mutex::default(),
-            outbox: Mutex::new(Outbox::Holding(Vec::new())),
+            outbox: Mutex::new(Outbox::new()),
+            head: AtomicU64::new(0),
             own: Mutex::default(),
             since: now,
             expires_at: AtomicI64::new(expires_at),
             doomed: AtomicBool::new(false),
+            lifecycle,
+        }
+    }
+
+    /// It is carried by a WebSocket from now on.
+    pub fn carried_by(&self, valve: Arc<Valve>) {
+        if let Link::SocketIo(_, _, known) = &self.link {
+            let _ = known.set(valve);
         }
     }
 
@@ -174,12 +187,12 @@ impl Connection {
     /// Whether the other end is still there. One that is just connecting counts as there for a while.
     #[must_use]
     pub fn is_there(&self, now: Timestamp) -> bool {
-        if matches!(*lock(&self.outbox), Outbox::Holding(_)) && now < self.since.plus_seconds(CONNECTING_SECONDS) {
+        if lock(&self.outbox).is_holding() && now < self.since.plus_seconds(CONNECTING_SECONDS) {
             return true;
         }
         match &self.link {
-            Link::SocketIo(io, sid) => io.get_socket(*sid).is_some(),
-            Link::WebSocket(frames) => !frames.is_closed(),
+            Link::SocketIo(io, sid, _) => io.get_socket(*sid).is_some(),
+            Link::WebSocket(frames, _) => !frames.is_closed(),
         }
     }
 
@@ -201,7 +214,7 @@ impl Connection {
     }
 
     /// Puts an event in line. Says whether somebody has to begin to work through the line.
-    pub fn receive(&self, inbound: Inbound) -> bool {
+    pub fn receive(self: &Arc<Self>, inbound: Inbound) -> bool {
         let mut inbox = lock(&self.inbox);
         if inbox.waiting.len() >= INBOX {
             drop(inbox);
@@ -229,61 +242,133 @@ impl Connection {
         next
     }
 
-    /// The client knows that it is connected: what was held goes out, and everything else straight from now on.
+    /// Nobody's connection has nothing to be told first.
     pub fn open(&self) {
-        let mut outbox = lock(&self.outbox);
-        let sent = match std::mem::replace(&mut *outbox, Outbox::Open) {
-            // In order: nothing else goes out before all of this has.
-            Outbox::Holding(held) => held.iter().all(|push| self.emit(push)),
-            Outbox::Open => true,
-        };
-        drop(outbox);
-        if !sent {
-            self.close(Closing::Resync);
+        lock(&self.outbox).open();
+    }
+
+    /// Holds what is pushed from now on; says whether it did not yet.
+    pub fn hold(&self) -> bool {
+        lock(&self.outbox).hold()
+    }
+
+    /// Sends this frame, then what was held and is not told up to `upto`, and from then on everything as it comes.
+    pub fn release(self: &Arc<Self>, boundary: Frame, upto: u64) {
+        if lock(&self.outbox).release(boundary, upto) {
+            self.send_waiting();
         }
     }
 
-    /// Sends an event. A client whose queue is full has lost its place: it is closed and has to catch up anew.
-    pub fn push(&self, push: &Push) {
+    /// An event that concerns its user has happened.
+    pub fn note_head(&self, seq: u64) {
+        self.head.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// Sends an event. What the client cannot take waits for a while; a client that falls behind further has lost its place:
+    /// it is closed and has to catch up anew.
+    pub fn push(self: &Arc<Self>, frame: &Frame) {
         if self.is_doomed() {
             return;
         }
         let mut outbox = lock(&self.outbox);
-        let sent = match &mut *outbox {
-            Outbox::Holding(held) if held.len() < INBOX => {
-                held.push(push.clone());
-                true
-            }
-            Outbox::Holding(_) => false,
-            Outbox::Open => self.emit(push),
-        };
+        let placed = if outbox.is_clear() && self.emit(frame) { Ok(false) } else { outbox.queue(frame) };
         // Closing calls back into the gateway, so never under this lock.
         drop(outbox);
-        if !sent {
-            self.close(Closing::Resync);
+        match placed {
+            Ok(true) => self.send_waiting(),
+            Ok(false) => {}
+            Err(Overflow) => self.close(Closing::Resync),
+        }
+    }
+
+    /// Tells the client that the connection works and how far it is, unless it is being told something else.
+    pub fn beat(self: &Arc<Self>, position: Cursor) {
+        if lock(&self.outbox).is_holding() {
+            return;
+        }
+        let head = self.head.load(Ordering::Relaxed);
+        if let Ok(frame) = Frame::heartbeat(position, (head > 0).then_some(head)) {
+            self.push(&frame);
+        }
+    }
+
+    /// Sends a frame while everything else is held, at the pace of the client. Says whether it went out.
+    pub async fn deliver(self: &Arc<Self>, frame: &Frame) -> bool {
+        let begin = Instant::now();
+        while !self.is_doomed() {
+            if self.emit(frame) {
+                return true;
+            }
+            if begin.elapsed() > STUCK {
+                self.close(Closing::Resync);
+                break;
+            }
+            self.room().await;
+        }
+        false
+    }
+
+    /// Sends what waits: at once as far as that goes, the rest on the side.
+    fn send_waiting(self: &Arc<Self>) {
+        if !self.send_some().1 {
+            return;
+        }
+        let this = self.clone();
+        self.lifecycle.job(async move {
+            let mut moved = Instant::now();
+            while !this.is_doomed() {
+                this.room().await;
+                let (sent, left) = this.send_some();
+                if !left {
+                    return;
+                }
+                if sent > 0 {
+                    moved = Instant::now();
+                } else if moved.elapsed() > STUCK {
+                    this.close(Closing::Resync);
+                }
+            }
+            lock(&this.outbox).clear();
+        });
+    }
+
+    fn send_some(&self) -> (usize, bool) {
+        lock(&self.outbox).send(|frame| self.emit(frame))
+    }
+
+    /// Waits until there may be room for a frame.
+    async fn room(&self) {
+        match self.link.valve() {
+            Some(valve) => valve.freed().await,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 
     /// Hands a frame over; says whether there was room for it.
-    fn emit(&self, push: &Push) -> bool {
+    fn emit(&self, frame: &Frame) -> bool {
+        if self.link.valve().is_some_and(|valve| valve.is_blocked()) {
+            return false;
+        }
         match &self.link {
-            Link::SocketIo(io, sid) => match io.get_socket(*sid).map(|socket| socket.emit(push.event, &*push.data)) {
-                None | Some(Ok(()) | Err(SendError::Socket(SocketError::Closed))) => true,
-                Some(Err(SendError::Socket(SocketError::InternalChannelFull))) => false,
-                Some(Err(SendError::Serialize(error))) => {
-                    tracing::error!(error = %error, "a push cannot be encoded");
-                    true
+            Link::SocketIo(io, sid, _) => {
+                match io.get_socket(*sid).map(|socket| socket.emit(frame.event, &*frame.data)) {
+                    None | Some(Ok(()) | Err(SendError::Socket(SocketError::Closed))) => true,
+                    Some(Err(SendError::Socket(SocketError::InternalChannelFull))) => false,
+                    Some(Err(SendError::Serialize(error))) => {
+                        tracing::error!(error = %error, "a push cannot be encoded");
+                        true
+                    }
                 }
-            },
-            Link::WebSocket(frames) => {
-                let frame = format!(r#"{{"event":"{}","data":{}}}"#, push.event, push.data.get());
-                !matches!(frames.try_send(Outgoing::Text(frame)), Err(mpsc::error::TrySendError::Full(_)))
+            }
+            Link::WebSocket(frames, valve) => {
+                let text = format!(r#"{{"event":"{}","data":{}}}"#, frame.event, frame.data.get());
+                send_text(frames, valve, text)
             }
         }
     }
 
     /// Answers an event, or tells of its failure if nobody asked.
-    pub fn answer(&self, reply: Reply, outcome: &Result<Done>) {
+    pub fn answer(self: &Arc<Self>, reply: Reply, outcome: &Result<Done>) {
         let answer = Answer::of(outcome);
         match (reply, &self.link) {
             (Reply::SocketIo(ack), _) => {
@@ -291,10 +376,10 @@ impl Connection {
                     self.close(Closing::Resync);
                 }
             }
-            (Reply::WebSocket(ack_id), Link::WebSocket(frames)) => {
+            (Reply::WebSocket(ack_id), Link::WebSocket(frames, valve)) => {
                 match serde_json::to_string(&Numbered { ack_id, data: &answer }) {
-                    Ok(frame) => {
-                        if let Err(mpsc::error::TrySendError::Full(_)) = frames.try_send(Outgoing::Text(frame)) {
+                    Ok(text) => {
+                        if !send_text(frames, valve, text) {
                             self.close(Closing::Resync);
                         }
                     }
@@ -303,7 +388,7 @@ impl Connection {
             }
             (Reply::WebSocket(_), Link::SocketIo(..)) | (Reply::None, _) => {
                 if let Err(error) = outcome
-                    && let Ok(exception) = Push::exception(error)
+                    && let Ok(exception) = Frame::exception(error)
                 {
                     self.push(&exception);
                 }
@@ -311,49 +396,46 @@ impl Connection {
         }
     }
 
-    /// Ends the connection. A full queue cannot even take the farewell: then nothing more is pushed, and the hub's sweep
-    /// tries again until the client has read something or its heartbeat has failed.
+    /// Ends the connection. The client has a moment to read why, if it reads at all; then its transport ends.
     pub fn close(&self, why: Closing) {
         let first = !self.doomed.swap(true, Ordering::Relaxed);
+        if first {
+            tracing::debug!(socket.id = self.id, reason = why.word(), "a socket is closed");
+        }
         match &self.link {
-            // The whole server closes its transports then: a client that is sent away by name would not come back by
-            // itself.
-            Link::SocketIo(..) if why == Closing::GoingAway => {}
-            Link::SocketIo(io, sid) => {
+            Link::SocketIo(io, sid, valve) => {
                 let Some(socket) = io.get_socket(*sid) else { return };
-                if first && let Ok(exception) = Push::exception(&why.error()) {
+                if first && let Ok(exception) = Frame::exception(&why.error()) {
                     let _ = socket.emit(exception.event, &*exception.data);
                 }
-                if let Err(error) = socket.disconnect() {
+                // A client that is sent away by name does not come back by itself. One that polls cannot be cut off.
+                let by_name = !why.come_back() || (why == Closing::Resync && valve.get().is_none());
+                if by_name && let Err(error) = socket.disconnect() {
                     tracing::debug!(error = %error, "a socket cannot be closed yet");
                 }
             }
-            Link::WebSocket(frames) => {
+            Link::WebSocket(frames, _) => {
                 let _ = frames.try_send(Outgoing::Close(why));
             }
+        }
+        if first && let Some(valve) = self.link.valve().cloned() {
+            self.lifecycle.job(async move {
+                tokio::time::sleep(FAREWELL).await;
+                valve.cut();
+            });
         }
     }
 }
 
-impl Closing {
-    /// What the client is told.
-    #[must_use]
-    pub fn error(self) -> Error {
-        match self {
-            Self::Expired => crate::auth::actor::expired(),
-            Self::Nobody => crate::auth::token::missing(),
-            Self::Resync => Error::unavailable("resync", "this socket has fallen behind; connect again and catch up"),
-            Self::GoingAway => Error::unavailable("going_away", "this instance is going away; connect again"),
-        }
-    }
-
-    /// The WebSocket close code: private ones from 4000 on, and RFC 6455's own.
-    #[must_use]
-    pub const fn websocket_code(self) -> u16 {
-        match self {
-            Self::Expired | Self::Nobody => 4401,
-            Self::Resync => 4409,
-            Self::GoingAway => 1012,
+/// Puts a text in line for a WebSocket; says whether there was room. One that is closed takes everything.
+fn send_text(frames: &mpsc::Sender<Outgoing>, valve: &Valve, text: String) -> bool {
+    let bytes = text.len();
+    valve.hand_over(bytes);
+    match frames.try_send(Outgoing::Text(text)) {
+        Ok(()) => true,
+        Err(error) => {
+            valve.written(bytes);
+            !matches!(error, mpsc::error::TrySendError::Full(_))
         }
     }
 }

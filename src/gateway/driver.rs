@@ -4,6 +4,7 @@
 //! that keeps one sender's messages in order with many in flight. Answers are waited for on the side.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use socketioxide::socket::Sid;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::connection::{Closing, Connection, Inbound, Reply};
+use super::closing::Closing;
+use super::connection::{Connection, Inbound, Reply};
 use super::hub::Hub;
 use super::protocol::Done;
 use super::session::{Step, known};
@@ -20,14 +22,24 @@ use crate::command::Commands;
 use crate::command::messages::{SendMessage, Sent};
 use crate::config::Cors;
 use crate::domain::clock::{Timestamp, random_bits};
+use crate::domain::cursor::Cursor;
+use crate::domain::event::Stored;
+use crate::domain::frame::{Frame, Synced};
 use crate::domain::ids::{ConversationId, UserId};
 use crate::domain::trace::TraceContext;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::presence::Presences;
+use crate::query::Queries;
+use crate::query::sync::{Lost, Resumed};
 
-/// How often sockets are looked through for those that should be gone.
-const SWEEP: Duration = Duration::from_secs(5);
+/// Events of one reading of what a client missed.
+const PAGE: usize = 1_000;
+/// Events that a client is told again, at most; whoever missed more is quicker with a reload.
+const REPLAY: usize = 5_000;
+
+/// Connections by Socket.IO's name, each with where its client was before.
+type Opening = HashMap<Sid, (Arc<Connection>, Option<String>)>;
 
 /// Everything that sockets need; shared by all of them.
 #[derive(Debug)]
@@ -37,10 +49,15 @@ pub struct Gateway {
     /// Who may open one from a browser.
     pub cors: Cors,
     pub(super) commands: Commands,
+    pub(super) queries: Queries,
     pub(super) lifecycle: Lifecycle,
     presences: Presences,
-    /// Socket.IO sockets whose clients do not know yet that they are connected.
-    opening: Mutex<HashMap<Sid, Arc<Connection>>>,
+    /// Socket.IO sockets whose clients do not know yet that they are connected, and where those were before.
+    opening: Mutex<Opening>,
+    /// Socket.IO sockets that poll and may still go over to a WebSocket.
+    polling: Mutex<HashMap<Sid, Arc<Connection>>>,
+    /// Nobody new is taken, as the broker does not answer.
+    pub(super) shut: AtomicBool,
     /// Events that clients wait to be answered about.
     in_hand: TaskTracker,
 }
@@ -50,40 +67,26 @@ impl Gateway {
     #[must_use]
     pub fn start(
         commands: Commands,
+        queries: Queries,
         hub: Arc<Hub>,
         presences: Presences,
         cors: Cors,
+        heartbeat: Duration,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
         let gateway = Arc::new(Self {
             hub,
             cors,
             commands,
+            queries,
             lifecycle: lifecycle.clone(),
             presences,
             opening: Mutex::default(),
+            polling: Mutex::default(),
+            shut: AtomicBool::new(false),
             in_hand: TaskTracker::new(),
         });
-        let draining = lifecycle.draining();
-        let this = gateway.clone();
-        lifecycle.background("gateway-sweep", async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(SWEEP) => {}
-                    () = draining.cancelled() => return Ok(()),
-                }
-                let now = this.now();
-                for (user, id) in this.hub.sweep(now) {
-                    this.detach(user, id);
-                }
-                let opening: Vec<_> = this.opening().iter().map(|(sid, one)| (*sid, one.clone())).collect();
-                for (sid, connection) in opening {
-                    if !connection.is_there(now) {
-                        this.opening().remove(&sid);
-                    }
-                }
-            }
-        });
+        gateway.look_after_sockets(heartbeat);
         gateway
     }
 
@@ -92,14 +95,24 @@ impl Gateway {
         self.commands.clock().now()
     }
 
-    /// Whether no new sockets are taken.
-    pub(super) fn is_draining(&self) -> bool {
+    /// Whether the instance stops.
+    fn is_draining(&self) -> bool {
         self.lifecycle.is_draining()
     }
 
+    /// Whether no new sockets are taken.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_draining() || self.shut.load(Ordering::Relaxed)
+    }
+
     /// Sockets that are being opened.
-    pub(super) fn opening(&self) -> MutexGuard<'_, HashMap<Sid, Arc<Connection>>> {
+    pub(super) fn opening(&self) -> MutexGuard<'_, Opening> {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sockets that poll.
+    pub(super) fn polling(&self) -> MutexGuard<'_, HashMap<Sid, Arc<Connection>>> {
+        self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose token this is.
@@ -171,11 +184,14 @@ impl Gateway {
     async fn carry_out(self: &Arc<Self>, connection: &Arc<Connection>, step: Step, reply: Reply, trace: TraceContext) {
         match step {
             Step::Answer(done) => connection.answer(reply, &Ok(done)),
-            Step::Identify(actor) => {
+            Step::Identify(actor, cursor) => {
                 connection.set_expiry(actor.expires_at);
                 connection.answer(reply, &Ok(known(&actor)));
+                connection.hold();
                 self.attach(actor.user_id, connection.clone());
+                self.begin(connection, actor.user_id, cursor);
             }
+            Step::Sync(actor, cursor) => self.sync(connection, actor.user_id, cursor, reply),
             Step::Renew(actor) => {
                 connection.set_expiry(actor.expires_at);
                 connection.answer(reply, &Ok(known(&actor)));
@@ -251,5 +267,96 @@ impl Gateway {
             }
             connection.answer(reply, &outcome);
         }));
+    }
+
+    /// A socket that is held goes live, after being told what it missed if it was here before.
+    pub fn begin(self: &Arc<Self>, connection: &Arc<Connection>, user: UserId, cursor: Option<String>) {
+        let Some(cursor) = cursor else {
+            let synced = Synced::lost(Lost::NoCursor.word(), self.queries.position());
+            release(connection, &synced, 0);
+            return;
+        };
+        let (gateway, connection) = (self.clone(), connection.clone());
+        self.lifecycle.job(async move {
+            gateway.replay(&connection, user, cursor).await;
+        });
+    }
+
+    /// Tells an open socket what it missed.
+    fn sync(self: &Arc<Self>, connection: &Arc<Connection>, user: UserId, cursor: String, reply: Reply) {
+        if !connection.hold() {
+            let twice = Error::new(Code::RateLimited, "sync_in_progress", "this socket is being told what it missed")
+                .retry_after(Duration::from_secs(1));
+            connection.answer(reply, &Err(twice));
+            return;
+        }
+        let (gateway, connection) = (self.clone(), connection.clone());
+        self.lifecycle.job(self.in_hand.track_future(async move {
+            let synced = gateway.replay(&connection, user, cursor).await;
+            connection.answer(reply, &Ok(Done::Synced(synced)));
+        }));
+    }
+
+    /// Subscribed first, replayed second: the socket is in the hub and held, so whatever comes after the replay's end is
+    /// in its queue, and what is in both is told once.
+    async fn replay(&self, connection: &Arc<Connection>, user: UserId, cursor: String) -> Synced {
+        let (synced, upto) = match self.missed(user, cursor).await {
+            Ok((events, position)) => {
+                let mut told = 0;
+                for stored in &events {
+                    let frame = Frame::durable(stored, position.epoch);
+                    let Ok(frame) =
+                        frame.inspect_err(|error| tracing::error!(error = %error, "an event cannot be told"))
+                    else {
+                        continue;
+                    };
+                    if !connection.deliver(&frame).await {
+                        break;
+                    }
+                    connection.note_head(stored.seq);
+                    told += 1;
+                }
+                let synced = Synced { recovered: true, reason: None, cursor: position.to_string(), events: told };
+                (synced, position.seq)
+            }
+            Err((lost, position)) => (Synced::lost(lost.word(), position), 0),
+        };
+        tracing::debug!(
+            socket.id = connection.id,
+            recovered = synced.recovered,
+            reason = synced.reason,
+            events = synced.events,
+            "a client has resumed"
+        );
+        release(connection, &synced, upto);
+        synced
+    }
+
+    /// Everything that a user missed, and how far that goes.
+    async fn missed(&self, user: UserId, mut cursor: String) -> Result<(Vec<Arc<Stored>>, Cursor), (Lost, Cursor)> {
+        let mut events = Vec::new();
+        loop {
+            match self.queries.missed(user, &cursor, PAGE).await {
+                Resumed::Lost(lost, position) => return Err((lost, position)),
+                Resumed::Recovered(missed) => {
+                    events.extend(missed.events);
+                    if !missed.more {
+                        return Ok((events, missed.cursor));
+                    }
+                    if events.len() >= REPLAY {
+                        return Err((Lost::TooMuch, self.queries.position()));
+                    }
+                    cursor = missed.cursor.to_string();
+                }
+            }
+        }
+    }
+}
+
+/// Ends the holding of a socket.
+fn release(connection: &Arc<Connection>, synced: &Synced, upto: u64) {
+    match Frame::synced(synced) {
+        Ok(frame) => connection.release(frame, upto),
+        Err(error) => tracing::error!(error = %error, "the end of a replay cannot be told"),
     }
 }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
-use super::connection::{Closing, Connection, ConnectionId};
-use super::protocol::Push;
+use super::closing::Closing;
+use super::connection::{Connection, ConnectionId};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::cursor::Cursor;
 use crate::domain::event::{Body, Stored};
+use crate::domain::frame::Frame;
 use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
 use crate::domain::typing::Typing;
@@ -31,6 +33,8 @@ pub struct Hub {
     clock: Clock,
     /// Half of every cursor.
     epoch: u64,
+    /// Everything up to here has been pushed.
+    position: AtomicU64,
 }
 
 impl Hub {
@@ -43,7 +47,19 @@ impl Hub {
             last_id: AtomicU64::new(0),
             clock,
             epoch,
+            position: AtomicU64::new(0),
         }
+    }
+
+    /// How far the sockets here have been told.
+    #[must_use]
+    pub fn position(&self) -> Cursor {
+        Cursor { epoch: self.epoch, seq: self.position.load(Ordering::Acquire) }
+    }
+
+    /// The tail is this far.
+    pub fn passed(&self, seq: u64) {
+        self.position.store(seq, Ordering::Release);
     }
 
     fn shard(&self, user: UserId) -> MutexGuard<'_, HashMap<UserId, Connections>> {
@@ -87,15 +103,23 @@ impl Hub {
 
     /// Tells everybody concerned of an event.
     pub fn push(&self, stored: &Stored) {
+        self.push_durable(stored);
+        self.passed(stored.seq);
+    }
+
+    fn push_durable(&self, stored: &Stored) {
         let mut listeners = self.listeners(&stored.event.recipients);
+        for connection in &listeners {
+            connection.note_head(stored.seq);
+        }
         if let Body::Message(message) = &stored.event.body {
             listeners.retain(|connection| !connection.take_own(message.id));
         }
         if listeners.is_empty() {
             return;
         }
-        match Push::durable(stored, self.epoch) {
-            Ok(push) => self.send(&listeners, &push),
+        match Frame::durable(stored, self.epoch) {
+            Ok(frame) => self.send(&listeners, &frame),
             Err(error) => tracing::error!(event.seq = stored.seq, error = %error, "an event cannot be pushed"),
         }
     }
@@ -104,9 +128,9 @@ impl Hub {
     pub fn push_typing(&self, typing: &Typing) {
         let listeners = self.listeners(&typing.recipients);
         if !listeners.is_empty()
-            && let Ok(push) = Push::typing(typing)
+            && let Ok(frame) = Frame::typing(typing)
         {
-            self.send(&listeners, &push);
+            self.send(&listeners, &frame);
         }
     }
 
@@ -114,9 +138,9 @@ impl Hub {
     pub fn push_presence(&self, presence: &Presence, contacts: &[UserId]) {
         let listeners = self.listeners(contacts);
         if !listeners.is_empty()
-            && let Ok(push) = Push::presence(presence)
+            && let Ok(frame) = Frame::presence(presence)
         {
-            self.send(&listeners, &push);
+            self.send(&listeners, &frame);
         }
     }
 
@@ -134,18 +158,20 @@ impl Hub {
         listeners
     }
 
-    fn send(&self, listeners: &Connections, push: &Push) {
+    fn send(&self, listeners: &Connections, frame: &Frame) {
         let now = self.clock.now();
         for connection in listeners {
             if connection.expired(now) {
                 connection.close(Closing::Expired);
             } else {
-                connection.push(push);
+                connection.push(frame);
             }
         }
     }
 
-    fn all(&self) -> Vec<(UserId, Arc<Connection>)> {
+    /// Every socket here.
+    #[must_use]
+    pub fn all(&self) -> Vec<(UserId, Arc<Connection>)> {
         let mut all = Vec::with_capacity(self.count());
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,12 +196,5 @@ impl Hub {
             }
         }
         lost
-    }
-
-    /// Tells every plain WebSocket that this instance is going away.
-    pub fn close_all(&self) {
-        for (_, connection) in self.all() {
-            connection.close(Closing::GoingAway);
-        }
     }
 }

@@ -3,13 +3,17 @@
 //! Socket.IO and the plain WebSocket are two ways of carrying the same frames (`protocol`) through the same session rules
 //! (`session`) to the same driver (`driver`); the `hub` knows which sockets are here and pushes to them.
 
+pub mod closing;
 pub mod connection;
 pub mod driver;
 pub mod hub;
 pub mod origin;
+mod outbox;
 pub mod protocol;
 pub mod session;
 pub mod socketio;
+mod upkeep;
+pub mod valve;
 pub mod websocket;
 
 pub use driver::Gateway;

@@ -1,9 +1,9 @@
-//! The frames: what clients say and what they are told, the same over Socket.IO and the plain WebSocket.
+//! What clients say and how they are answered, the same over Socket.IO and the plain WebSocket. What they are told is in
+//! `domain::frame`.
 //!
 //! Described for clients in `openapi/asyncapi.yaml`, which a test compares with the names here.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::command::messages::{Draft, SendMessage};
 use crate::domain::clock::Timestamp;
-use crate::domain::cursor::Cursor;
-use crate::domain::event::{Body, Stored};
+use crate::domain::frame::Synced;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
-use crate::domain::presence::Presence;
-use crate::domain::receipt::Receipt;
-use crate::domain::typing::Typing;
 use crate::domain::words::required;
 use crate::error::{self, Error, Result};
 
@@ -32,6 +28,13 @@ pub enum ClientEvent {
     Authenticate {
         /// The token.
         token: String,
+        /// Where it was, if it was here before.
+        cursor: Option<String>,
+    },
+    /// It wants to be told what it missed.
+    Sync {
+        /// Since when.
+        cursor: String,
     },
     /// It says something.
     SendMessage {
@@ -59,11 +62,8 @@ pub enum ClientEvent {
 }
 
 /// The names of what clients can say.
-pub const CLIENT_EVENTS: [&str; 6] = ["register", "authenticate", "sendMessage", "typing", "stopTyping", "markRead"];
-
-/// The names of what clients are told.
-pub const SERVER_EVENTS: [&str; 8] =
-    ["message", "typing", "stopTyping", "notification", "presence", "messagesRead", "conversation", "exception"];
+pub const CLIENT_EVENTS: [&str; 7] =
+    ["register", "authenticate", "sendMessage", "typing", "stopTyping", "markRead", "sync"];
 
 /// Fields that only some events have; unknown ones are let pass, so that newer clients can talk to older servers.
 #[derive(Deserialize)]
@@ -83,6 +83,8 @@ struct Payload<'a> {
     client_message_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     token: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    cursor: Option<Cow<'a, str>>,
     #[serde(default)]
     attachment: Option<IgnoredAny>,
 }
@@ -99,9 +101,11 @@ impl ClientEvent {
                 Ok(Self::Register { user_id })
             }
             "authenticate" => {
-                let token = required(payload(data)?.token, "token")?.into_owned();
-                Ok(Self::Authenticate { token })
+                let payload = payload(data)?;
+                let token = required(payload.token, "token")?.into_owned();
+                Ok(Self::Authenticate { token, cursor: payload.cursor.map(Cow::into_owned) })
             }
+            "sync" => Ok(Self::Sync { cursor: required(payload(data)?.cursor, "cursor")?.into_owned() }),
             "sendMessage" => {
                 let payload = payload(data)?;
                 let claimed = payload.sender_id.map(Cow::into_owned);
@@ -148,79 +152,6 @@ fn text(data: Option<&RawValue>) -> Option<Cow<'_, str>> {
     serde_json::from_str(data?.get()).ok()
 }
 
-/// An event as clients are told it: encoded once, however many sockets it goes to.
-#[derive(Debug, Clone)]
-pub struct Push {
-    /// Its name.
-    pub event: &'static str,
-    /// Its payload.
-    pub data: Arc<RawValue>,
-}
-
-impl Push {
-    fn new(event: &'static str, data: &impl Serialize) -> Result<Self> {
-        let data = serde_json::value::to_raw_value(data).map_err(Error::internal)?;
-        Ok(Self { event, data: data.into() })
-    }
-
-    /// A durable event, as everybody it concerns is told it.
-    pub fn durable(stored: &Stored, epoch: u64) -> Result<Self> {
-        let place = Place { seq: stored.seq, cursor: Cursor { epoch, seq: stored.seq } };
-        match &stored.event.body {
-            Body::Message(message) => Self::new("message", &Placed { place, frame: message }),
-            Body::Notification(notification) => Self::new("notification", &Placed { place, frame: notification }),
-            Body::Receipt(receipt) => Self::new(
-                "messagesRead",
-                &Placed { place, frame: ReadFrame { id: stored.event.id.to_string(), receipt: *receipt } },
-            ),
-            Body::Conversation(conversation) => Self::new("conversation", &Placed { place, frame: conversation }),
-        }
-    }
-
-    /// Somebody types, or has stopped.
-    pub fn typing(typing: &Typing) -> Result<Self> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct TypingFrame {
-            conversation_id: ConversationId,
-            sender_id: UserId,
-        }
-        let frame = TypingFrame { conversation_id: typing.conversation_id, sender_id: typing.sender_id };
-        Self::new(if typing.typing { "typing" } else { "stopTyping" }, &frame)
-    }
-
-    /// Somebody came or went.
-    pub fn presence(presence: &Presence) -> Result<Self> {
-        Self::new("presence", presence)
-    }
-
-    /// Something went wrong and nobody asked for an answer.
-    pub fn exception(error: &Error) -> Result<Self> {
-        Self::new("exception", &error.body())
-    }
-}
-
-#[derive(Serialize)]
-struct Place {
-    seq: u64,
-    cursor: Cursor,
-}
-
-#[derive(Serialize)]
-struct Placed<T> {
-    #[serde(flatten)]
-    frame: T,
-    #[serde(flatten)]
-    place: Place,
-}
-
-#[derive(Serialize)]
-struct ReadFrame {
-    id: String,
-    #[serde(flatten)]
-    receipt: Receipt,
-}
-
 /// The answer to an event that asked for one.
 #[derive(Debug, Serialize)]
 pub struct Answer<'a> {
@@ -248,6 +179,8 @@ pub enum Done {
         /// When the server took it.
         created_at: Timestamp,
     },
+    /// The client has been told what it missed, or not.
+    Synced(Synced),
     /// The socket is known as this user.
     #[serde(rename_all = "camelCase")]
     Known {
@@ -326,6 +259,7 @@ mod tests {
         assert_eq!(reason("typing", "{}"), "missing_field");
         assert_eq!(reason("register", "7"), "malformed_payload");
         assert_eq!(reason("authenticate", "{}"), "missing_field");
+        assert_eq!(reason("sync", "{}"), "missing_field");
     }
 
     #[test]

@@ -25,10 +25,12 @@ pub enum Session {
 pub enum Step {
     /// Answer; there is nothing else to do.
     Answer(Done),
-    /// The socket has become somebody's.
-    Identify(Arc<Actor>),
+    /// The socket has become somebody's, who was here before if there is a cursor.
+    Identify(Arc<Actor>, Option<String>),
     /// The socket stays somebody's for longer.
     Renew(Arc<Actor>),
+    /// Tell the client what it missed.
+    Sync(Arc<Actor>, String),
     /// Send a message.
     Send(Arc<Actor>, SendMessage),
     /// Tell the others that somebody types, or has stopped.
@@ -43,7 +45,8 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Answer(_) => "register",
-            Self::Identify(_) | Self::Renew(_) => "authenticate",
+            Self::Identify(..) | Self::Renew(_) => "authenticate",
+            Self::Sync(..) => "sync",
             Self::Send(..) => "sendMessage",
             Self::Typing(..) => "typing",
             Self::MarkRead(..) => "markRead",
@@ -63,13 +66,14 @@ impl Session {
 
     /// What is to be done about an event. Every event is checked against the token again, as a socket outlives it.
     pub fn on_event(&mut self, event: ClientEvent, tokens: &Tokens, now: Timestamp) -> Result<Step> {
-        if let ClientEvent::Authenticate { token } = event {
-            return self.authenticate(Arc::new(tokens.read(&token, now)?));
+        if let ClientEvent::Authenticate { token, cursor } = event {
+            return self.authenticate(Arc::new(tokens.read(&token, now)?), cursor);
         }
         let actor = self.actor().ok_or_else(missing)?.clone();
         actor.check_expiry(now)?;
         match event {
             ClientEvent::Authenticate { .. } => unreachable!("handled above"),
+            ClientEvent::Sync { cursor } => Ok(Step::Sync(actor, cursor)),
             ClientEvent::Register { user_id } => {
                 actor.check_claim(Some(&user_id))?;
                 Ok(Step::Answer(known(&actor)))
@@ -89,9 +93,9 @@ impl Session {
         }
     }
 
-    fn authenticate(&mut self, actor: Arc<Actor>) -> Result<Step> {
+    fn authenticate(&mut self, actor: Arc<Actor>, cursor: Option<String>) -> Result<Step> {
         let step = match self {
-            Self::Unidentified => Step::Identify(actor.clone()),
+            Self::Unidentified => Step::Identify(actor.clone(), cursor),
             Self::Identified(known) if known.user_id == actor.user_id => Step::Renew(actor.clone()),
             Self::Identified(_) => {
                 return Err(Error::new(Code::Forbidden, "identity_mismatch", "this socket is somebody else's"));
@@ -149,34 +153,36 @@ mod tests {
     fn nothing_but_a_token_moves_an_unidentified_socket() {
         let mut session = Session::default();
         assert_eq!(reason(session.on_event(typing(None), &tokens(), NOW)), "missing_token");
-        let wrong = ClientEvent::Authenticate { token: "nonsense".into() };
+        let wrong = ClientEvent::Authenticate { token: "nonsense".into(), cursor: None };
         assert_eq!(reason(session.on_event(wrong, &tokens(), NOW)), "bad_token");
-        let right = ClientEvent::Authenticate { token: token(1, NOW) };
-        assert!(matches!(session.on_event(right, &tokens(), NOW), Ok(Step::Identify(_))));
+        let right = ClientEvent::Authenticate { token: token(1, NOW), cursor: None };
+        assert!(matches!(session.on_event(right, &tokens(), NOW), Ok(Step::Identify(..))));
         assert!(matches!(session.on_event(typing(None), &tokens(), NOW), Ok(Step::Typing(..))));
     }
 
     #[test]
     fn ids_from_the_client_are_checked_and_never_trusted() {
         let mut session = Session::default();
-        let right = ClientEvent::Authenticate { token: token(1, NOW) };
+        let right = ClientEvent::Authenticate { token: token(1, NOW), cursor: None };
         session.on_event(right, &tokens(), NOW).expect("identified");
         let me = UserId::from_bits(1);
         assert!(session.on_event(typing(Some(me)), &tokens(), NOW).is_ok());
         assert_eq!(reason(session.on_event(typing(Some(UserId::from_bits(2))), &tokens(), NOW)), "identity_mismatch");
         let register = ClientEvent::Register { user_id: UserId::from_bits(2).to_string() };
         assert_eq!(reason(session.on_event(register, &tokens(), NOW)), "identity_mismatch");
-        let other = ClientEvent::Authenticate { token: token(2, NOW) };
+        let other = ClientEvent::Authenticate { token: token(2, NOW), cursor: None };
         assert_eq!(reason(session.on_event(other, &tokens(), NOW)), "identity_mismatch");
     }
 
     #[test]
     fn a_token_that_runs_out_silences_the_socket_until_it_is_renewed() {
         let mut session = Session::default();
-        session.on_event(ClientEvent::Authenticate { token: token(1, NOW) }, &tokens(), NOW).expect("identified");
+        session
+            .on_event(ClientEvent::Authenticate { token: token(1, NOW), cursor: None }, &tokens(), NOW)
+            .expect("identified");
         let later = NOW.plus_seconds(61);
         assert_eq!(reason(session.on_event(typing(None), &tokens(), later)), "token_expired");
-        let renewed = ClientEvent::Authenticate { token: token(1, later) };
+        let renewed = ClientEvent::Authenticate { token: token(1, later), cursor: None };
         assert!(matches!(session.on_event(renewed, &tokens(), later), Ok(Step::Renew(_))));
         assert!(session.on_event(typing(None), &tokens(), later).is_ok());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engineioxide::service::NotFoundService;
@@ -19,21 +19,24 @@ use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::handler::ConnectHandler as _;
 use socketioxide::handler::message::FromMessage;
 use socketioxide::service::SocketIoService;
-use socketioxide::socket::Socket;
+use socketioxide::socket::{Sid, Socket};
 use socketioxide_core::Value;
 
+use super::closing::Closing;
 use super::connection::{Connection, Inbound, Link, Reply};
 use super::driver::Gateway;
 use super::origin;
 use super::protocol::ClientEvent;
 use super::session::Session;
+use super::valve::{Gated, Valve};
 use crate::auth::Actor;
 use crate::auth::token::missing;
 use crate::error::{Error, Result};
 use crate::problem;
 
-/// Packets that wait for a client, at most.
-const QUEUE: usize = 512;
+/// Packets that wait for a client in Engine.IO, at most: answers and what is on its way. What a client is slow to take waits
+/// in its outbox.
+const QUEUE: usize = 2_048;
 /// Largest packet from a client, as for REST bodies.
 const PACKET_LIMIT: usize = 1 << 20;
 /// What a WebSocket reads at once. Chat frames are small, and ten thousand idle sockets each hold this much.
@@ -52,6 +55,8 @@ pub struct SocketIoEndpoint {
 struct Handshake {
     #[serde(default)]
     token: Option<String>,
+    #[serde(default)]
+    cursor: Option<String>,
 }
 
 /// A refused handshake, as the client reads it: the stable reason, then a sentence.
@@ -81,16 +86,19 @@ pub fn endpoint(gateway: Arc<Gateway>) -> (SocketIoEndpoint, SocketIo) {
     // The socket is attached before the client hears that it is connected, so that nothing falls between the two: its
     // handlers are there for its first event, and what is pushed meanwhile is held.
     let admit = move |socket: SocketRef, TryData(handshake): TryData<Handshake>| {
-        let admitted = who(&admitting, &socket, handshake.unwrap_or_default())
-            .map(|actor| attach(&admitting, &handle, &socket, actor))
+        let handshake = handshake.unwrap_or_default();
+        let admitted = who(&admitting, &socket, handshake.token.as_deref())
+            .map(|actor| attach(&admitting, &handle, &socket, actor, handshake.cursor))
             .map_err(Refused);
         async move { admitted }
     };
     let opened = move |socket: SocketRef| {
         // Not in the condition: its lock would be held while frames go out.
         let found = opening.opening().remove(&socket.id);
-        if let Some(connection) = found {
-            connection.open();
+        if let Some((connection, cursor)) = found
+            && let Some(user) = connection.user()
+        {
+            opening.begin(&connection, user, cursor);
         }
         async {}
     };
@@ -99,9 +107,9 @@ pub fn endpoint(gateway: Arc<Gateway>) -> (SocketIoEndpoint, SocketIo) {
 }
 
 /// Whose token the handshake carries: in `auth.token`, or in an Authorization header.
-fn who(gateway: &Gateway, socket: &SocketRef, handshake: Handshake) -> Result<Arc<Actor>> {
-    match handshake.token {
-        Some(token) => gateway.identify(&token),
+fn who(gateway: &Gateway, socket: &SocketRef, token: Option<&str>) -> Result<Arc<Actor>> {
+    match token {
+        Some(token) => gateway.identify(token),
         None => gateway.identify(bearer(&socket.req_parts().headers).ok_or_else(missing)?),
     }
 }
@@ -114,10 +122,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Makes the connection of a socket and its handlers.
-fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<Actor>) {
+fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<Actor>, cursor: Option<String>) {
     let user = actor.user_id;
-    let link = Link::SocketIo(io.clone(), socket.id);
-    let connection = Arc::new(Connection::new(gateway.hub.next_id(), link, Session::Identified(actor), gateway.now()));
+    let valve = socket.req_parts().extensions.get::<Arc<Valve>>().cloned();
+    let polls = valve.is_none();
+    let link = Link::SocketIo(io.clone(), socket.id, valve.map_or_else(OnceLock::new, OnceLock::from));
+    let session = Session::Identified(actor);
+    let connection =
+        Arc::new(Connection::new(gateway.hub.next_id(), link, session, gateway.now(), gateway.lifecycle.clone()));
     let (receiving, from) = (gateway.clone(), connection.clone());
     socket.on_fallback(move |ack: AckSender, Raw { event, asked }: Raw| {
         let reply = if asked { Reply::SocketIo(ack) } else { Reply::None };
@@ -127,10 +139,14 @@ fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<
     let (leaving, id) = (gateway.clone(), connection.id);
     socket.on_disconnect(move |socket: SocketRef| {
         leaving.opening().remove(&socket.id);
+        leaving.polling().remove(&socket.id);
         leaving.detach(user, id);
         async {}
     });
-    gateway.opening().insert(socket.id, connection.clone());
+    if polls {
+        gateway.polling().insert(socket.id, connection.clone());
+    }
+    gateway.opening().insert(socket.id, (connection.clone(), cursor));
     gateway.attach(user, connection);
 }
 
@@ -166,8 +182,8 @@ impl Endpoint for SocketIoEndpoint {
 
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         origin::check(&request, &self.gateway.cors).map_err(problem::into_poem)?;
-        if self.gateway.is_draining() {
-            return Err(problem::into_poem(super::connection::Closing::GoingAway.error()));
+        if self.gateway.is_closed() {
+            return Err(problem::into_poem(Closing::GoingAway.error()));
         }
         keep_what_matters(request.headers_mut());
         match upgrade_key(&request) {
@@ -189,11 +205,22 @@ impl SocketIoEndpoint {
         if let Some(token) = request.headers().get(header::AUTHORIZATION) {
             plain.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
+        let valve = Arc::<Valve>::default();
+        match sid(request) {
+            // One that polled until now.
+            Some(sid) => {
+                let found = self.gateway.polling().remove(&sid);
+                if let Some(connection) = found {
+                    connection.carried_by(valve.clone());
+                }
+            }
+            None => drop(plain.extensions_mut().insert(valve.clone())),
+        }
         let service = self.service.clone();
         self.gateway.lifecycle.job(async move {
             match upgrade.await {
                 Ok(stream) => {
-                    let _ = hyper::service::Service::call(&service, (stream, plain)).await;
+                    let _ = hyper::service::Service::call(&service, (Gated::new(stream, valve), plain)).await;
                 }
                 Err(error) => tracing::debug!(error = %error, "a WebSocket upgrade came to nothing"),
             }
@@ -206,6 +233,11 @@ impl SocketIoEndpoint {
         response.headers_mut().typed_insert(SecWebsocketAccept::from(key));
         Ok(response)
     }
+}
+
+/// The session that a request is about.
+fn sid(request: &Request) -> Option<Sid> {
+    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))?.parse().ok()
 }
 
 /// The key of a WebSocket upgrade that Engine.IO will take; anything else gets Engine.IO's own answer over HTTP.

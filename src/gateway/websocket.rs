@@ -12,17 +12,20 @@ use poem::{Endpoint, FromRequest as _, IntoResponse as _, Request, Response};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::connection::{Closing, Connection, Inbound, Link, Outgoing, Reply, WebSocketFrame};
+use super::closing::Closing;
+use super::connection::{Connection, Inbound, Link, Outgoing, Reply, WebSocketFrame};
 use super::driver::Gateway;
 use super::origin;
 use super::protocol::ClientEvent;
 use super::session::Session;
 use super::socketio::bearer;
+use super::valve::Valve;
 use crate::error::{Error, Result};
 use crate::problem;
 
-/// Frames that wait for a client, at most.
-const QUEUE: usize = 512;
+/// Frames that wait to be written, at most: answers and what is on its way. What a client is slow to take waits in its
+/// outbox.
+const QUEUE: usize = 1_024;
 /// Largest frame from a client, as for REST bodies.
 const FRAME_LIMIT: usize = 1 << 20;
 /// How long a client may stay nobody.
@@ -52,7 +55,7 @@ impl Endpoint for WebSocketEndpoint {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         origin::check(&request, &self.gateway.cors).map_err(problem::into_poem)?;
-        if self.gateway.is_draining() {
+        if self.gateway.is_closed() {
             return Err(problem::into_poem(Closing::GoingAway.error()));
         }
         // A wrong token is refused before the upgrade; none at all may still come.
@@ -67,21 +70,35 @@ impl Endpoint for WebSocketEndpoint {
             .max_message_size(Some(FRAME_LIMIT))
             .max_frame_size(Some(FRAME_LIMIT));
         let gateway = self.gateway.clone();
+        let cursor = request.uri().query().and_then(cursor_of);
         let upgrade = WebSocket::from_request_without_body(&request).await?.config(config);
-        Ok(upgrade.on_upgrade(move |stream| serve(gateway, stream, session)).into_response())
+        Ok(upgrade.on_upgrade(move |stream| serve(gateway, stream, session, cursor)).into_response())
     }
 }
 
+/// The cursor in a query. Cursors are letters and digits, so nothing in them is escaped.
+fn cursor_of(query: &str) -> Option<String> {
+    query.split('&').find_map(|pair| pair.strip_prefix("cursor=")).map(str::to_owned)
+}
+
 /// Serves one socket until either side ends it.
-async fn serve(gateway: Arc<Gateway>, stream: WebSocketStream, session: Session) {
+async fn serve(gateway: Arc<Gateway>, stream: WebSocketStream, session: Session, cursor: Option<String>) {
     let (frames, queue) = mpsc::channel(QUEUE);
+    let valve = Arc::<Valve>::default();
     let identified = session.actor().map(|actor| actor.user_id);
-    let connection = Arc::new(Connection::new(gateway.hub.next_id(), Link::WebSocket(frames), session, gateway.now()));
-    connection.open();
+    let link = Link::WebSocket(frames, valve.clone());
+    let connection =
+        Arc::new(Connection::new(gateway.hub.next_id(), link, session, gateway.now(), gateway.lifecycle.clone()));
     if let Some(user) = identified {
         gateway.attach(user, connection.clone());
+        gateway.begin(&connection, user, cursor);
+    } else {
+        connection.open();
     }
-    let ended = exchange(&gateway, &connection, stream, queue).await;
+    let ended = tokio::select! {
+        ended = exchange(&gateway, &connection, stream, queue, &valve) => ended,
+        () = valve.cut_asked() => "the client did not read its farewell",
+    };
     tracing::debug!(socket.id = connection.id, reason = ended, "a WebSocket ended");
     if let Some(user) = connection.user() {
         gateway.detach(user, connection.id);
@@ -94,6 +111,7 @@ async fn exchange(
     connection: &Arc<Connection>,
     stream: WebSocketStream,
     mut queue: mpsc::Receiver<Outgoing>,
+    valve: &Valve,
 ) -> &'static str {
     let (mut sink, mut source) = stream.split();
     let mut heard = Instant::now();
@@ -127,7 +145,7 @@ async fn exchange(
                 }
             }
             frame = queue.recv() => match frame {
-                Some(Outgoing::Text(text)) => match send_all(&mut sink, text, &mut queue).await {
+                Some(Outgoing::Text(text)) => match send_all(&mut sink, text, &mut queue, valve).await {
                     Ok(None) => {}
                     Ok(Some(why)) => break why,
                     Err(()) => return "the client cannot be written to",
@@ -161,16 +179,21 @@ async fn send_all<S>(
     sink: &mut S,
     first: String,
     queue: &mut mpsc::Receiver<Outgoing>,
+    valve: &Valve,
 ) -> std::result::Result<Option<Closing>, ()>
 where
     S: futures_util::Sink<Message> + Unpin,
 {
     let writing = async {
         let mut farewell = None;
+        let mut fed = first.len();
         sink.feed(Message::Text(first)).await?;
         while let Ok(next) = queue.try_recv() {
             match next {
-                Outgoing::Text(text) => sink.feed(Message::Text(text)).await?,
+                Outgoing::Text(text) => {
+                    fed += text.len();
+                    sink.feed(Message::Text(text)).await?;
+                }
                 Outgoing::Close(why) => {
                     farewell = Some(why);
                     break;
@@ -178,6 +201,7 @@ where
             }
         }
         sink.flush().await?;
+        valve.written(fed);
         Ok::<_, S::Error>(farewell)
     };
     match tokio::time::timeout(SILENCE, writing).await {

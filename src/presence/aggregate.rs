@@ -38,6 +38,11 @@ impl Aggregate {
         (before != after).then_some(after)
     }
 
+    /// Instances whose lease is good.
+    pub fn living(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.living.iter().copied()
+    }
+
     /// A lease began or ended. Says what each user of that instance is now, where that changed.
     pub fn lease(&mut self, instance: InstanceId, good: bool) -> Vec<(UserId, Status)> {
         let changed = if good { self.living.insert(instance) } else { self.living.remove(&instance) };

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use moka::sync::Cache;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::aggregate::Aggregate;
 use super::record::Record;
@@ -30,6 +31,9 @@ use crate::store::Store;
 
 /// A lease is renewed this often: two renewals may fail before it runs out.
 const RENEWAL: Duration = Duration::from_secs(LEASE.as_secs() / 3);
+/// A lease that is gone is believed to be after this long: while the broker was away nobody could renew one, and each is
+/// back a moment after the broker is.
+const DOUBT: Duration = Duration::from_secs(3);
 /// Writes to the bucket at once.
 const WRITES: usize = 32;
 /// Users whose contacts are looked up in one query.
@@ -77,6 +81,8 @@ struct State {
     /// Users whose record is in the bucket, as far as this instance has written it.
     written: HashSet<UserId>,
     all: Aggregate,
+    /// Instances whose lease is gone, and when that is to be believed.
+    doubtful: HashMap<InstanceId, Instant>,
     changed: HashMap<UserId, Presence>,
     /// Both watches have told everything there is.
     leases_known: bool,
@@ -112,13 +118,25 @@ impl Presences {
         let this = inner.clone();
         inner.records.watch("presence-records", lifecycle, move |watched| this.saw_record(watched));
         let this = inner.clone();
-        // These three go on while sockets are being closed, so that closing them is told; they end with the instance.
+        let mut connections = broker.connections();
+        // These go on while sockets are being closed, so that closing them is told; they end with the instance.
         lifecycle.service("presence-lease", async move {
             loop {
-                tokio::time::sleep(RENEWAL).await;
+                tokio::select! {
+                    () = tokio::time::sleep(RENEWAL) => {}
+                    // It may have run out while the broker was away.
+                    _ = connections.changed() => {}
+                }
                 if let Err(error) = this.renew().await {
                     tracing::warn!(error = %error, "the instance's lease was not renewed");
                 }
+            }
+        });
+        let this = inner.clone();
+        lifecycle.service("presence-doubt", async move {
+            loop {
+                tokio::time::sleep(DOUBT / 6).await;
+                this.settle_doubts();
             }
         });
         let this = inner.clone();
@@ -262,16 +280,42 @@ impl Inner {
         let mut state = self.lock();
         let (changed, at) = match watched {
             Watched::All(leases) => {
-                let living = leases.keys().filter_map(|key| key.parse().ok()).collect();
+                let mut living: HashSet<InstanceId> = leases.keys().filter_map(|key| key.parse().ok()).collect();
                 state.leases_known = true;
+                let gone: Vec<InstanceId> = state.all.living().filter(|known| !living.contains(known)).collect();
+                state.doubtful.retain(|instance, _| !living.contains(instance));
+                for instance in gone {
+                    state.doubtful.entry(instance).or_insert_with(|| Instant::now() + DOUBT);
+                    living.insert(instance);
+                }
                 (state.all.replace_leases(living), self.clock.now())
             }
-            Watched::Changed(change) => match change.key.parse() {
-                Ok(instance) => (state.all.lease(instance, change.value.is_some()), change.at),
-                Err(_) => return,
+            Watched::Changed(change) => match (change.key.parse(), change.value) {
+                (Ok(instance), Some(_)) => {
+                    state.doubtful.remove(&instance);
+                    (state.all.lease(instance, true), change.at)
+                }
+                (Ok(instance), None) => {
+                    state.doubtful.entry(instance).or_insert_with(|| Instant::now() + DOUBT);
+                    return;
+                }
+                (Err(_), _) => return,
             },
         };
         self.note(&mut state, changed, at);
+    }
+
+    /// Believes that an instance is gone whose lease has been for a while.
+    fn settle_doubts(&self) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let gone: Vec<InstanceId> =
+            state.doubtful.iter().filter(|(_, until)| **until <= now).map(|(instance, _)| *instance).collect();
+        for instance in gone {
+            state.doubtful.remove(&instance);
+            let changed = state.all.lease(instance, false);
+            self.note(&mut state, changed, self.clock.now());
+        }
     }
 
     fn saw_record(&self, watched: Watched) {

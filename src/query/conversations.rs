@@ -1,14 +1,22 @@
 //! The conversations of a user.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Queries;
+use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::domain::conversation::{Conversation, LastMessage, foreign};
+use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
 use crate::domain::page::{Edge, Page};
 use crate::error::Result;
 use crate::store::conversations::Listed;
+
+/// How long a list waits for this instance to hear of what others have accepted.
+const CATCH_UP: Duration = Duration::from_secs(1);
+/// Events that are laid over a list, at most.
+const NEWER: usize = 10_000;
 
 /// A conversation as a client shows it.
 #[derive(Debug)]
@@ -27,22 +35,66 @@ impl Queries {
     /// The caller's conversations, the most recently active first.
     pub async fn conversations(&self, actor: &Actor, before: Option<Edge>, limit: u32) -> Result<Page<View>> {
         actor.check_expiry(self.clock.now())?;
-        let page = self.store.conversations_of(actor.user_id, before, limit).await?;
+        let newer = if before.is_none() { self.newer_of(actor.user_id).await } else { Vec::new() };
+        let mut page = self.store.conversations_of(actor.user_id, before, limit).await?;
+        self.lay_over(&mut page, &newer, limit as usize).await?;
         Ok(Page { next: page.next, items: self.named(page.items).await? })
+    }
+
+    /// Events of a user that MongoDB may not have, as far as the window reaches back.
+    async fn newer_of(&self, user: UserId) -> Vec<Arc<Stored>> {
+        let (Ok(floor), Ok(head)) = tokio::join!(self.broker.projected(), self.broker.head()) else {
+            // Without the broker nothing can have been acknowledged here.
+            return Vec::new();
+        };
+        self.recent.reaches(head, CATCH_UP).await;
+        self.recent.since(user, floor, NEWER).map_or_else(Vec::new, |since| since.events)
+    }
+
+    /// Brings the first page up to date.
+    async fn lay_over(&self, page: &mut Page<Listed>, newer: &[Arc<Stored>], limit: usize) -> Result<()> {
+        let mut last_edge = page.next;
+        for stored in newer {
+            let Some(id) = stored.event.body.conversation() else { continue };
+            if !page.items.iter().any(|listed| listed.conversation.id == id) {
+                let moves_up = matches!(stored.event.body, Body::Message(_) | Body::Conversation(_));
+                if !moves_up {
+                    continue;
+                }
+                let found = self.store.conversation(id).await?;
+                let Some(entry) = self.directory.find(id).await? else { continue };
+                page.items.push(found.unwrap_or_else(|| fresh(entry.conversation.clone(), entry.seq())));
+            }
+            if let Some(listed) = page.items.iter_mut().find(|listed| listed.conversation.id == id) {
+                overlay::apply(listed, stored);
+            }
+        }
+        page.items.sort_by_key(|listed| std::cmp::Reverse(listed.last_seq));
+        if page.items.len() > limit {
+            page.items.truncate(limit);
+            last_edge = page.items.last().map(|last| Edge(last.last_seq));
+        }
+        page.next = last_edge;
+        Ok(())
     }
 
     /// One of the caller's conversations.
     pub async fn conversation(&self, actor: &Actor, id: ConversationId) -> Result<View> {
         actor.check_expiry(self.clock.now())?;
         let entry = self.directory.for_participant(id, actor.user_id).await?;
-        let listed = self.store.conversation(id).await?.unwrap_or_else(|| fresh(entry.conversation.clone()));
+        let newer = self.unprojected(id).await?;
+        let stored = self.store.conversation(id).await?;
+        let mut listed = stored.unwrap_or_else(|| fresh(entry.conversation.clone(), entry.seq()));
+        for stored in &newer {
+            overlay::apply(&mut listed, stored);
+        }
         self.view(listed).await
     }
 
     /// A conversation that was just opened or found, as a client shows it. MongoDB may not have it yet.
     pub async fn opened(&self, conversation: Conversation, created: bool) -> Result<View> {
         let listed = if created { None } else { self.store.conversation(conversation.id).await? };
-        self.view(listed.unwrap_or_else(|| fresh(conversation))).await
+        self.view(listed.unwrap_or_else(|| fresh(conversation, 0))).await
     }
 
     async fn view(&self, listed: Listed) -> Result<View> {
@@ -72,6 +124,6 @@ impl Queries {
 }
 
 /// A conversation that MongoDB does not have yet.
-fn fresh(conversation: Conversation) -> Listed {
-    Listed { conversation, read: HashMap::new(), last_message: None, last_seq: 0 }
+fn fresh(conversation: Conversation, seq: u64) -> Listed {
+    Listed { conversation, read: HashMap::new(), last_message: None, last_seq: seq }
 }

@@ -1,19 +1,15 @@
 //! The history of a conversation.
 
-use std::time::Duration;
+use std::collections::HashSet;
 
 use super::Queries;
 use crate::auth::Actor;
-use crate::broker::subject::{ChatKind, Subject};
-use crate::domain::event::{Body, Event, Stored};
-use crate::domain::ids::ConversationId;
+use crate::domain::event::Body;
+use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::Message;
 use crate::domain::page::{Anchor, Edge, Range};
 use crate::error::{Error, Result};
 use crate::store::messages::Stretch;
-
-/// How long a reader waits for the projection to catch up with the log.
-const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// A page of a history, oldest first, and the ways on.
 #[derive(Debug)]
@@ -29,8 +25,7 @@ pub struct History {
 }
 
 impl Queries {
-    /// A page of a conversation's history. The newest page shows what the log has stored: it waits a moment for MongoDB
-    /// if that is behind.
+    /// A page of a conversation's history. It shows everything that was acknowledged, also what MongoDB does not have yet.
     pub async fn messages(
         &self,
         actor: &Actor,
@@ -40,18 +35,29 @@ impl Queries {
     ) -> Result<History> {
         actor.check_expiry(self.clock.now())?;
         self.directory.for_participant(conversation, actor.user_id).await?;
-        let (items, from) = match range {
-            Range::Newest => (self.newest(conversation, limit).await?, 0),
+        // The newer events first: what is projected between the two readings is then in both, and never in none.
+        let newer = self.unprojected(conversation).await?;
+        let newer: Vec<(u64, Message)> = newer
+            .into_iter()
+            .filter_map(|stored| match stored.event.body {
+                Body::Message(message) => Some((stored.seq, message)),
+                _ => None,
+            })
+            .collect();
+        let (stretch, from) = match range {
+            Range::Newest => (Stretch::Newest, 0),
             Range::Before(anchor) => {
-                let edge = self.place(conversation, anchor).await?;
+                let edge = self.place(conversation, anchor, &newer).await?;
                 // Behind an empty page is what the caller had before.
-                (self.store.messages(conversation, Stretch::Before(edge), limit).await?, edge.saturating_sub(1))
+                (Stretch::Before(edge), edge.saturating_sub(1))
             }
             Range::After(anchor) => {
-                let edge = self.place(conversation, anchor).await?;
-                (self.store.messages(conversation, Stretch::After(edge), limit).await?, edge)
+                let edge = self.place(conversation, anchor, &newer).await?;
+                (Stretch::After(edge), edge)
             }
         };
+        let stored = self.store.messages(conversation, stretch, limit).await?;
+        let items = merged(stored, newer, stretch, limit as usize);
         // A short page is the last one in its direction.
         let more = items.len() >= limit as usize;
         let forwards = matches!(range, Range::After(_));
@@ -60,38 +66,86 @@ impl Queries {
         Ok(History { items, older, newer, more })
     }
 
-    async fn newest(&self, conversation: ConversationId, limit: u32) -> Result<Vec<(u64, Message)>> {
-        // If the broker is away there is nothing newer to wait for.
-        let logged = self.broker.last(Subject::Chat(conversation, ChatKind::Message)).await.ok().flatten();
-        let Some(Stored { seq: head, event: Event { body: Body::Message(newest), .. } }) = logged else {
-            return self.store.messages(conversation, Stretch::Newest, limit).await;
-        };
-        let deadline = tokio::time::Instant::now() + CATCH_UP;
-        let mut pause = Duration::from_millis(2);
-        loop {
-            let items = self.store.messages(conversation, Stretch::Newest, limit).await?;
-            // A message that was sent again long after the first time is in the log twice, and here once.
-            let caught_up = items.iter().any(|(seq, message)| *seq >= head || message.id == newest.id);
-            if caught_up || tokio::time::Instant::now() + pause > deadline {
-                return Ok(items);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
-    }
-
-    async fn place(&self, conversation: ConversationId, anchor: Anchor) -> Result<u64> {
+    async fn place(&self, conversation: ConversationId, anchor: Anchor, newer: &[(u64, Message)]) -> Result<u64> {
         match anchor {
             Anchor::Edge(Edge(seq)) => Ok(seq),
             Anchor::Message(id) => self
                 .store
                 .seq_of_message(conversation, id)
                 .await?
+                .or_else(|| newer.iter().find(|(_, message)| message.id == id).map(|(seq, _)| *seq))
                 .ok_or_else(|| Error::invalid("unknown_anchor", "there is no such message in this conversation")),
         }
     }
 }
 
+/// One stretch out of what is stored and what is newer, oldest first. A message that is in both, or twice in the log, is
+/// where it was first.
+fn merged(
+    stored: Vec<(u64, Message)>,
+    newer: Vec<(u64, Message)>,
+    stretch: Stretch,
+    limit: usize,
+) -> Vec<(u64, Message)> {
+    let fits = |seq: u64| match stretch {
+        Stretch::Newest => true,
+        Stretch::Before(edge) => seq < edge,
+        Stretch::After(edge) => seq > edge,
+    };
+    let mut known: HashSet<MessageId> = stored.iter().map(|(_, message)| message.id).collect();
+    let mut items = stored;
+    items.extend(newer.into_iter().filter(|(seq, message)| fits(*seq) && known.insert(message.id)));
+    items.sort_unstable_by_key(|(seq, _)| *seq);
+    if matches!(stretch, Stretch::After(_)) {
+        items.truncate(limit);
+    } else {
+        items.drain(..items.len().saturating_sub(limit));
+    }
+    items
+}
+
 fn at((seq, _): &(u64, Message)) -> Edge {
     Edge(*seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::ids::UserId;
+    use crate::domain::message::Kind;
+
+    fn messages(seqs: &[u64]) -> Vec<(u64, Message)> {
+        let message = |seq: &u64| Message {
+            id: MessageId::from_bits(u128::from(*seq)),
+            conversation_id: ConversationId::from_bits(1),
+            sender_id: UserId::from_bits(1),
+            sender_name: "Ana".into(),
+            kind: Kind::Text,
+            text: seq.to_string(),
+            client_message_id: None,
+            created_at: Timestamp::from_millis(0),
+        };
+        seqs.iter().map(|seq| (*seq, message(seq))).collect()
+    }
+
+    fn merge(stored: &[u64], newer: &[u64], stretch: Stretch) -> Vec<u64> {
+        merged(messages(stored), messages(newer), stretch, 3).iter().map(at).map(|Edge(seq)| seq).collect()
+    }
+
+    #[test]
+    fn what_is_newer_is_laid_over_what_is_stored() {
+        assert_eq!(merge(&[1, 2, 4], &[3, 4, 5], Stretch::Newest), [3, 4, 5]);
+        assert_eq!(merge(&[1, 2], &[3, 4, 5], Stretch::Before(4)), [1, 2, 3]);
+        assert_eq!(merge(&[2, 4], &[3, 4, 5], Stretch::After(1)), [2, 3, 4]);
+        assert_eq!(merge(&[], &[3, 4, 5], Stretch::After(4)), [5]);
+    }
+
+    #[test]
+    fn a_message_that_is_in_the_log_twice_is_where_it_was_first() {
+        let mut again = messages(&[9]);
+        again[0].1.id = MessageId::from_bits(2);
+        let items = merged(messages(&[1, 2]), again, Stretch::Newest, 9);
+        assert_eq!(items.iter().map(at).collect::<Vec<_>>(), [Edge(1), Edge(2)]);
+    }
 }

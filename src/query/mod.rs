@@ -3,12 +3,22 @@
 pub mod conversations;
 pub mod messages;
 pub mod notifications;
+mod overlay;
+pub mod recent;
+pub mod sync;
 pub mod users;
 
+use std::sync::Arc;
+
+use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::command::directory::Directory;
 use crate::domain::clock::Clock;
+use crate::error::Result;
 use crate::store::Store;
+use recent::Recent;
+use sync::Readers;
+pub use users::BrokerLink;
 
 /// Everything a query needs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,5 +26,14 @@ pub struct Queries {
     pub(crate) broker: Broker,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) recent: Arc<Recent>,
+    pub(crate) readers: Readers,
     pub(crate) clock: Clock,
+}
+
+impl Queries {
+    /// Refuses a caller whose token has run out meanwhile.
+    pub fn check(&self, actor: &Actor) -> Result<()> {
+        actor.check_expiry(self.clock.now())
+    }
 }

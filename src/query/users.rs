@@ -1,5 +1,7 @@
 //! Accounts.
 
+use std::time::Duration;
+
 use super::Queries;
 use crate::auth::Actor;
 use crate::domain::user::User;
@@ -21,6 +23,27 @@ impl Queries {
     /// Whether the broker is reachable.
     #[must_use]
     pub fn broker_answers(&self) -> bool {
-        self.broker.is_connected()
+        self.broker.is_reachable()
     }
+
+    /// What the link to the broker is like.
+    #[must_use]
+    pub fn broker_link(&self) -> BrokerLink {
+        match self.broker.silence() {
+            None => BrokerLink::Good,
+            Some(silent) if self.broker.is_connected() => BrokerLink::Stalled(silent),
+            Some(silent) => BrokerLink::Lost(silent),
+        }
+    }
+}
+
+/// What the link to the broker is like, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerLink {
+    /// It answers.
+    Good,
+    /// It is connected and does not answer.
+    Stalled(Duration),
+    /// It is not connected.
+    Lost(Duration),
 }

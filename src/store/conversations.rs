@@ -142,6 +142,22 @@ impl Store {
         Ok(Page { items, next })
     }
 
+    /// A user's conversations that something happened in behind this seq, at most `limit`.
+    pub async fn conversations_changed_since(&self, user: UserId, seq: u64, limit: u32) -> Result<Vec<ConversationId>> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(rename = "_id")]
+            id: ConversationId,
+        }
+        let filter = doc! { "participants.userId": user.to_string(), "changeSeq": { "$gt": stored_seq(seq) } };
+        let conversations = self.collection::<Row>(NAME);
+        let rows = bounded(async {
+            let find = conversations.find(filter).projection(doc! { "_id": 1 }).limit(i64::from(limit));
+            find.await?.try_collect::<Vec<_>>().await
+        });
+        Ok(rows.await?.into_iter().map(|row| row.id).collect())
+    }
+
     /// Everybody whom each of these users shares a conversation with, in the 1,000 most recent conversations of each.
     pub async fn contacts_of(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<UserId>>> {
         const LIMIT: u32 = 1_000;

@@ -111,6 +111,15 @@ impl Store {
         Ok(bounded(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
     }
 
+    /// The messages of these ids with their places, in no order; unknown ones are left out.
+    pub async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Vec<(u64, Message)>> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let messages = self.collection::<MessageDocument>(NAME);
+        let found =
+            bounded(async { messages.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await });
+        Ok(found.await?.into_iter().map(MessageDocument::into_message).collect())
+    }
+
     /// Projects messages that were sent.
     pub async fn insert_messages(&self, sent: &[(u64, &Message)]) -> Result<()> {
         let documents: Vec<_> = sent.iter().map(|(at, message)| MessageDocument::sent(*at, message)).collect();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use shoptalk::config::SETTINGS;
 use shoptalk::contracts;
-use shoptalk::gateway::protocol::{CLIENT_EVENTS, SERVER_EVENTS};
+use shoptalk::domain::frame::SERVER_EVENTS;
+use shoptalk::gateway::protocol::CLIENT_EVENTS;
 
 fn file(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -16,11 +16,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("broker", &["config", "lifecycle", "telemetry"]),
     ("store", &["config"]),
     ("presence", &["broker", "store", "lifecycle"]),
-    ("command", &["auth", "broker", "store"]),
+    ("command", &["auth", "broker", "lifecycle", "store"]),
     ("query", &["auth", "broker", "store", "command"]),
     ("consumer", &["broker", "store"]),
     ("api", &["auth", "command", "query", "problem"]),
-    ("gateway", &["auth", "command", "config", "lifecycle", "presence", "problem"]),
+    ("gateway", &["auth", "command", "config", "lifecycle", "presence", "problem", "query"]),
     ("contracts", &["api", "broker", "config"]),
     ("server", &["api", "command", "config", "gateway", "lifecycle", "problem", "query", "telemetry"]),
     (

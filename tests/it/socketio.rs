@@ -18,6 +18,9 @@ transports! {
     two_people_talk_over_polling: "contract.mjs" over "polling";
     two_people_talk_while_upgrading: "contract.mjs" over "upgrade";
     two_people_talk_over_the_plain_websocket: "contract.mjs" over "ws";
+    a_client_of_the_page_resumes_over_websocket: "resume.mjs" over "websocket";
+    a_client_of_the_page_resumes_over_polling: "resume.mjs" over "polling";
+    a_client_of_the_page_resumes_while_upgrading: "resume.mjs" over "upgrade";
     refusals_are_answered_over_websocket: "refusals.mjs" over "websocket";
     refusals_are_answered_over_polling: "refusals.mjs" over "polling";
     refusals_are_answered_over_the_plain_websocket: "refusals.mjs" over "ws";

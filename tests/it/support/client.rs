@@ -113,6 +113,11 @@ impl Person {
         sent
     }
 
+    /// Opens a plain WebSocket and resumes.
+    pub async fn resume(&self, cursor: &str) -> Socket {
+        Socket::resume(self.rest.address, Some(&self.token), Some(cursor)).await.expect("a socket")
+    }
+
     /// Opens a plain WebSocket with the token in the header.
     pub async fn socket(&self) -> Socket {
         Socket::connect(self.rest.address, Some(&self.token)).await.expect("a socket")

@@ -21,7 +21,17 @@ pub struct Socket {
 
 impl Socket {
     pub async fn connect(address: SocketAddr, token: Option<&str>) -> Result<Self, tungstenite::Error> {
-        let mut request = format!("ws://{address}/ws").into_client_request()?;
+        Self::resume(address, token, None).await
+    }
+
+    /// The same, by somebody who was here before.
+    pub async fn resume(
+        address: SocketAddr,
+        token: Option<&str>,
+        cursor: Option<&str>,
+    ) -> Result<Self, tungstenite::Error> {
+        let query = cursor.map_or_else(String::new, |cursor| format!("?cursor={cursor}"));
+        let mut request = format!("ws://{address}/ws{query}").into_client_request()?;
         if let Some(token) = token {
             let header = format!("Bearer {token}").parse().expect("a header");
             request.headers_mut().insert("authorization", header);
@@ -64,6 +74,15 @@ impl Socket {
     /// The payload of the next event of this name.
     pub async fn next(&mut self, event: &str) -> Value {
         self.find(event, |frame| frame["event"] == event).await["data"].clone()
+    }
+
+    /// The frames up to and with the next one of this name, in order; none of them is kept.
+    pub async fn frames_until(&mut self, event: &str) -> Vec<Value> {
+        let mut frames: Vec<Value> = Vec::new();
+        let last = self.find(event, |frame| frame["event"] == event).await;
+        frames.extend(self.seen.drain(..));
+        frames.push(last);
+        frames
     }
 
     /// The first frame that fits; others are kept for later.

@@ -13,6 +13,7 @@ pub const SECRET: &str = "a secret for tests of thirty-two bytes";
 /// A tenant and the instances on it.
 pub struct World {
     pub tenant: Tenant,
+    pub config: Config,
     pub app: Option<App>,
     pub rest: Rest,
 }
@@ -47,15 +48,26 @@ impl World {
     }
 
     pub async fn with_roles(roles: Roles) -> Self {
+        Self::with(roles, &[]).await
+    }
+
+    /// One instance with other settings than usual; so have the further ones.
+    pub async fn with(roles: Roles, other: &[(&str, &str)]) -> Self {
         let tenant = servers::tenant().await;
-        let app = Box::pin(App::start(&config(&tenant), roles)).await.expect("an instance starts");
+        let mut settings = settings(&tenant);
+        for (key, value) in other {
+            settings.retain(|(known, _)| known != key);
+            settings.push(((*key).to_owned(), (*value).to_owned()));
+        }
+        let config = Config::read(&Source::from_pairs(settings)).expect("a good configuration");
+        let app = Box::pin(App::start(&config, roles)).await.expect("an instance starts");
         let rest = Rest::new(app.address);
-        Self { tenant, app: Some(app), rest }
+        Self { tenant, config, app: Some(app), rest }
     }
 
     /// A further instance on the same broker and database.
     pub async fn another(&self, roles: Roles) -> App {
-        Box::pin(App::start(&config(&self.tenant), roles)).await.expect("another instance starts")
+        Box::pin(App::start(&self.config, roles)).await.expect("another instance starts")
     }
 
     /// Somebody new with an account.

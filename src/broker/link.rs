@@ -1,0 +1,204 @@
+//! The link to the broker: whether it answers, and how full the log is.
+//!
+//! A connection can look open long after the other end has stopped answering. So one task asks for the state of the log
+//! every second: its answer proves the link, and its silence is noticed within seconds and not when TCP gives up. What it
+//! says about the log (its ends, its size, how far it is projected) is kept for everybody who needs it often and a little
+//! old is good enough.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::pull;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::topology::{Durable, StreamName};
+use super::{Broker, away, jittered};
+use crate::error::Result;
+use crate::lifecycle::Lifecycle;
+
+/// How often the broker is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A broker that was silent for this long is away: nothing is sent to it, and the instance is not ready.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What is known about the link and the log.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// When the broker last answered, once somebody asks regularly.
+    heard: Mutex<Option<Instant>>,
+    /// Counts connections, the first one included.
+    pub(super) connects: watch::Sender<u64>,
+    /// The oldest seq in the log.
+    first: AtomicU64,
+    /// The newest.
+    last: AtomicU64,
+    /// Bytes of the log.
+    bytes: AtomicU64,
+    /// Everything up to here is in MongoDB.
+    projected: AtomicU64,
+    /// Bytes at which clients' events are refused.
+    limit: u64,
+}
+
+/// The log, as last heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogState {
+    /// The oldest seq; one more than `last` if the log is empty.
+    pub first: u64,
+    /// The newest seq.
+    pub last: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// The size at which clients' events are refused.
+    pub limit: u64,
+}
+
+impl Link {
+    pub(super) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            heard: Mutex::new(None),
+            connects: watch::Sender::new(0),
+            first: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            projected: AtomicU64::new(0),
+            limit,
+        })
+    }
+
+    fn silent_for(&self) -> Duration {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map_or(Duration::ZERO, |heard| heard.elapsed())
+    }
+
+    fn begin(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn hear(&self, state: &jetstream::stream::State) {
+        if let Some(heard) = self.heard.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            *heard = Instant::now();
+        }
+        self.first.store(state.first_sequence, Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.last.fetch_max(state.last_sequence, Ordering::Relaxed);
+    }
+
+    /// The tail has seen an event: the log has grown by about this much since the last answer.
+    pub(super) fn grew(&self, seq: u64, bytes: u64) {
+        if self.last.fetch_max(seq, Ordering::Relaxed) < seq {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is no room for what clients send. What follows from what is already there still has some.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.limit
+    }
+}
+
+impl Broker {
+    /// Begins to ask; until then the link counts as good.
+    pub fn watch_link(&self, lifecycle: &Lifecycle) {
+        let (broker, ending) = (self.clone(), lifecycle.ending());
+        self.link.begin();
+        lifecycle.service("broker-link", async move {
+            loop {
+                match tokio::time::timeout(PATIENCE, broker.look()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => tracing::debug!(error = %error, "the broker does not say how the log is"),
+                    Err(_) => tracing::warn!(
+                        silent.seconds = broker.link.silent_for().as_secs(),
+                        "the broker does not answer"
+                    ),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(jittered(INTERVAL)) => {}
+                    () = ending.cancelled() => return Ok(()),
+                }
+            }
+        });
+    }
+
+    /// Asks for the state of the log now.
+    pub async fn look(&self) -> Result<LogState> {
+        let info = self.events.get_info().await.map_err(|error| away().caused_by(error))?;
+        self.link.hear(&info.state);
+        if let Ok(floor) = self.ack_floor(Durable::Persist).await {
+            self.link.projected.fetch_max(floor, Ordering::Relaxed);
+        }
+        Ok(self.log())
+    }
+
+    /// The newest seq of the log, asked for now.
+    pub async fn head(&self) -> Result<u64> {
+        let info = self.events.get_info().await.map_err(|error| away().caused_by(error))?;
+        self.link.hear(&info.state);
+        Ok(info.state.last_sequence)
+    }
+
+    /// The log as last heard of.
+    #[must_use]
+    pub fn log(&self) -> LogState {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let link = &self.link;
+        LogState { first: read(&link.first), last: read(&link.last), bytes: read(&link.bytes), limit: link.limit }
+    }
+
+    /// Everything up to here is in MongoDB; what is newer may be.
+    pub async fn projected(&self) -> Result<u64> {
+        let known = self.link.projected.load(Ordering::Relaxed);
+        if known > 0 {
+            return Ok(known);
+        }
+        let floor = self.ack_floor(Durable::Persist).await?;
+        Ok(self.link.projected.fetch_max(floor, Ordering::Relaxed).max(floor))
+    }
+
+    /// A durable consumer has acknowledged everything up to here that it was given.
+    pub(super) async fn ack_floor(&self, durable: Durable) -> Result<u64> {
+        Ok(self.progress(durable).await?.0)
+    }
+
+    /// The same, and whether there is nothing that it has not acknowledged.
+    pub(super) async fn progress(&self, durable: Durable) -> Result<(u64, bool)> {
+        let consumer: jetstream::consumer::Consumer<pull::Config> =
+            self.events.get_consumer(durable.name()).await.map_err(|error| away().caused_by(error.to_string()))?;
+        let info = consumer.cached_info();
+        Ok((info.ack_floor.stream_sequence, info.num_pending == 0 && info.num_ack_pending == 0))
+    }
+
+    /// Whether the broker can be reached right now: connected, and it has answered lately.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.client.connection_state() == State::Connected && self.link.silent_for() < SILENCE
+    }
+
+    /// How long the broker has said nothing, if that is longer than it should be.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        let silent = self.link.silent_for();
+        (silent >= SILENCE).then_some(silent)
+    }
+
+    /// Whether the client believes in its connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Changes with every new connection.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.link.connects.subscribe()
+    }
+
+    /// The name of the log, for those who read it directly.
+    pub(super) const LOG: &'static str = StreamName::Events.name();
+}

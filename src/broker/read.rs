@@ -1,0 +1,103 @@
+//! Reading the log by subject, without a consumer (NATS ADR-31: batched direct get).
+//!
+//! A consumer for each reader is a known way to take a broker down; this leaves nothing behind. It reads what the log
+//! has now, from a place on; what comes later is the tail's business.
+
+use std::time::Duration;
+
+use async_nats::StatusCode;
+use async_nats::header::NATS_SEQUENCE;
+use futures_util::StreamExt as _;
+
+use super::subject::Filter;
+use super::{Broker, away, decode};
+use crate::domain::event::Stored;
+use crate::error::{Error, Result};
+
+/// Events of one request, at most.
+const BATCH: usize = 1_000;
+/// Bytes of one request, about.
+const BYTES: usize = 4 << 20;
+/// How long the broker may be silent between two events.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a reading found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The events, in order.
+    pub events: Vec<Stored>,
+    /// There are more than were asked for.
+    pub more: bool,
+}
+
+impl Broker {
+    /// The events that fit a filter, from this seq on, at most about `limit`. Events that cannot be read are left out: they are
+    /// in the dead letters.
+    pub async fn read(&self, filter: Filter, from: u64, limit: usize) -> Result<Found> {
+        let mut found = Found::default();
+        let (mut from, mut read) = (from.max(1), 0);
+        loop {
+            let (last, count, pending) =
+                self.read_once(filter, from, limit.saturating_sub(read).clamp(1, BATCH), &mut found.events).await?;
+            read += count;
+            if pending == 0 || count == 0 {
+                return Ok(found);
+            }
+            if read >= limit {
+                found.more = true;
+                return Ok(found);
+            }
+            from = last + 1;
+        }
+    }
+
+    /// One request: the last seq it read, how many events, and how many it left.
+    async fn read_once(
+        &self,
+        filter: Filter,
+        from: u64,
+        batch: usize,
+        events: &mut Vec<Stored>,
+    ) -> Result<(u64, usize, u64)> {
+        let lost = |error: &dyn std::fmt::Display| away().caused_by(error.to_string());
+        if !self.is_reachable() {
+            return Err(away());
+        }
+        let inbox = self.client.new_inbox();
+        let mut replies = self.client.subscribe(inbox.clone()).await.map_err(|error| lost(&error))?;
+        let request =
+            serde_json::json!({ "seq": from, "next_by_subj": filter.to_string(), "batch": batch, "max_bytes": BYTES });
+        let request = serde_json::to_vec(&request).map_err(Error::internal)?;
+        let subject = format!("$JS.API.DIRECT.GET.{}", Self::LOG);
+        self.client.publish_with_reply(subject, inbox, request.into()).await.map_err(|error| lost(&error))?;
+        let (mut last, mut count) = (from, 0);
+        loop {
+            let reply =
+                tokio::time::timeout(PATIENCE, replies.next()).await.map_err(|late| lost(&late))?.ok_or_else(away)?;
+            let header = |name: &str| reply.headers.as_ref()?.get(name)?.as_str().parse::<u64>().ok();
+            match reply.status {
+                None => {}
+                // The end of the batch, with what is left behind it.
+                Some(status) if status.as_u16() == 204 => {
+                    return Ok((last, count, header("Nats-Num-Pending").unwrap_or(0)));
+                }
+                Some(StatusCode::NOT_FOUND) => return Ok((last, count, 0)),
+                Some(status) => return Err(lost(&format!("a direct read was refused with {status}"))),
+            }
+            let seq = reply
+                .headers
+                .as_ref()
+                .and_then(|headers| headers.get(NATS_SEQUENCE))
+                .and_then(|seq| seq.as_str().parse().ok());
+            let seq: u64 = seq.ok_or_else(|| Error::internal("a direct read has no place in the log"))?;
+            last = seq;
+            count += 1;
+            match decode(&reply.payload) {
+                Ok(event) => events.push(Stored { seq, event }),
+                Err(error) => {
+                    tracing::debug!(event.seq = seq, error = %error, "an event that cannot be read is passed over");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Frames: what clients are told, by name and payload, the same over every kind of connection.
+//!
+//! A frame is encoded once and shared by every socket that it goes to. Described for clients in `openapi/asyncapi.yaml`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::cursor::Cursor;
+use super::event::{Body, Stored};
+use super::ids::{ConversationId, UserId};
+use super::presence::Presence;
+use super::receipt::Receipt;
+use super::typing::Typing;
+use crate::error::{Error, Result};
+
+/// The names of what clients are told.
+pub const SERVER_EVENTS: [&str; 10] = [
+    "message",
+    "typing",
+    "stopTyping",
+    "notification",
+    "presence",
+    "messagesRead",
+    "conversation",
+    "synced",
+    "heartbeat",
+    "exception",
+];
+
+/// What a client is told.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Its name.
+    pub event: &'static str,
+    /// Its place in the log, if it has one.
+    pub seq: Option<u64>,
+    /// Its payload.
+    pub data: Arc<RawValue>,
+}
+
+impl Frame {
+    fn new(event: &'static str, seq: Option<u64>, data: &impl Serialize) -> Result<Self> {
+        let data = serde_json::value::to_raw_value(data).map_err(Error::internal)?;
+        Ok(Self { event, seq, data: data.into() })
+    }
+
+    /// A durable event, as everybody it concerns is told it. Every kind of event has its frame here, so that whatever the
+    /// log has can be pushed, and replayed to those who were away.
+    pub fn durable(stored: &Stored, epoch: u64) -> Result<Self> {
+        let seq = Some(stored.seq);
+        let place = Place { seq: stored.seq, cursor: Cursor { epoch, seq: stored.seq } };
+        match &stored.event.body {
+            Body::Message(message) => Self::new("message", seq, &Placed { place, frame: message }),
+            Body::Notification(notification) => Self::new("notification", seq, &Placed { place, frame: notification }),
+            Body::Receipt(receipt) => Self::new(
+                "messagesRead",
+                seq,
+                &Placed { place, frame: ReadFrame { id: stored.event.id.to_string(), receipt: *receipt } },
+            ),
+            Body::Conversation(conversation) => Self::new("conversation", seq, &Placed { place, frame: conversation }),
+        }
+    }
+
+    /// Somebody types, or has stopped.
+    pub fn typing(typing: &Typing) -> Result<Self> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct TypingFrame {
+            conversation_id: ConversationId,
+            sender_id: UserId,
+        }
+        let frame = TypingFrame { conversation_id: typing.conversation_id, sender_id: typing.sender_id };
+        Self::new(if typing.typing { "typing" } else { "stopTyping" }, None, &frame)
+    }
+
+    /// Somebody came or went.
+    pub fn presence(presence: &Presence) -> Result<Self> {
+        Self::new("presence", None, presence)
+    }
+
+    /// What was missed has been told, or cannot be; from here on it is live.
+    pub fn synced(synced: &Synced) -> Result<Self> {
+        Self::new("synced", None, synced)
+    }
+
+    /// The connection works, and this is how far it is.
+    pub fn heartbeat(cursor: Cursor, head_seq: Option<u64>) -> Result<Self> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Heartbeat {
+            cursor: Cursor,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            head_seq: Option<u64>,
+        }
+        Self::new("heartbeat", None, &Heartbeat { cursor, head_seq })
+    }
+
+    /// Something went wrong and nobody asked for an answer.
+    pub fn exception(error: &Error) -> Result<Self> {
+        Self::new("exception", None, &error.body())
+    }
+
+    /// About how many bytes it takes on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event.len() + self.data.get().len() + 24
+    }
+}
+
+/// How a resume went.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Synced {
+    /// Everything missed was told.
+    pub recovered: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Where to resume from next time.
+    pub cursor: String,
+    /// Events that were told again.
+    pub events: usize,
+}
+
+impl Synced {
+    /// Nothing was told again, for this reason; the client goes on from this cursor.
+    #[must_use]
+    pub fn lost(reason: &'static str, cursor: Cursor) -> Self {
+        Self { recovered: false, reason: Some(reason), cursor: cursor.to_string(), events: 0 }
+    }
+}
+
+#[derive(Serialize)]
+struct Place {
+    seq: u64,
+    cursor: Cursor,
+}
+
+#[derive(Serialize)]
+struct Placed<T> {
+    #[serde(flatten)]
+    frame: T,
+    #[serde(flatten)]
+    place: Place,
+}
+
+#[derive(Serialize)]
+struct ReadFrame {
+    id: String,
+    #[serde(flatten)]
+    receipt: Receipt,
+}

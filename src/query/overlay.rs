@@ -1,0 +1,60 @@
+//! The overlay: events that MongoDB may not have yet, applied to what was read from it.
+//!
+//! Everything up to the place that `persist` has acknowledged is in MongoDB; what is behind that place is read from the log
+//! and laid over. So a reader sees what was acknowledged, on whichever instance, however far the projection is behind.
+
+use super::Queries;
+use crate::broker::subject::Filter;
+use crate::domain::conversation::LastMessage;
+use crate::domain::event::{Body, Stored};
+use crate::domain::ids::ConversationId;
+use crate::domain::notification::excerpt;
+use crate::error::{Error, Result};
+use crate::store::conversations::Listed;
+
+/// Events of one conversation that may be laid over, at most.
+const LIMIT: usize = 10_000;
+
+impl Queries {
+    /// The events of a conversation that MongoDB may not have. Without the broker nothing can have been acknowledged here.
+    pub(super) async fn unprojected(&self, conversation: ConversationId) -> Result<Vec<Stored>> {
+        let read = async {
+            let floor = self.broker.projected().await?;
+            self.broker.read(Filter::Conversation(conversation), floor + 1, LIMIT).await
+        };
+        match read.await {
+            Ok(found) if found.more => {
+                Err(Error::unavailable("catching_up", "the history is still catching up with what was said, try again")
+                    .retry_after(std::time::Duration::from_secs(2)))
+            }
+            Ok(found) => Ok(found.events),
+            Err(error) => {
+                tracing::debug!(error = %error, "the newest events cannot be read from the log");
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+/// Applies an event to a conversation as lists show it; one that MongoDB has applied already changes nothing.
+pub(super) fn apply(listed: &mut Listed, stored: &Stored) {
+    match &stored.event.body {
+        Body::Message(message) => {
+            if stored.seq > listed.last_seq && listed.last_message.as_ref().is_none_or(|last| last.id != message.id) {
+                listed.last_seq = stored.seq;
+                listed.last_message = Some(LastMessage {
+                    id: message.id,
+                    seq: stored.seq,
+                    sender_id: message.sender_id,
+                    excerpt: excerpt(&message.text),
+                    created_at: message.created_at,
+                });
+            }
+        }
+        Body::Receipt(receipt) => {
+            let mark = listed.read.entry(receipt.user_id).or_insert(0);
+            *mark = receipt.read_seq.max(*mark);
+        }
+        Body::Conversation(_) | Body::Notification(_) => {}
+    }
+}

@@ -1,0 +1,189 @@
+//! The window: the newest events of the log, in memory, as the tail brings them.
+//!
+//! Whoever was away for a moment is served from here, without a question to the broker or the database: a thousand clients
+//! that reconnect at once cost a scan each. It is bounded by count and by bytes; what fell out of it is in the log.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::broker::tail::Tailed;
+use crate::domain::event::Stored;
+use crate::domain::ids::UserId;
+
+/// Bytes of events kept, as the log has them; in memory they take about twice that.
+const BYTES: usize = 24 << 20;
+/// Events looked at under one hold of the lock: the tail waits for it.
+const SCAN: usize = 4_096;
+
+#[derive(Debug, Default)]
+struct Ring {
+    events: VecDeque<(Arc<Stored>, usize)>,
+    bytes: usize,
+    /// Everything behind this seq is here.
+    after: u64,
+}
+
+/// The window; filled by the tail.
+#[derive(Debug)]
+pub struct Recent {
+    /// Events kept, at most.
+    limit: usize,
+    ring: Mutex<Ring>,
+    /// How far the tail is.
+    position: watch::Sender<u64>,
+}
+
+/// What the window has for somebody.
+#[derive(Debug)]
+pub struct Since {
+    /// The events that concern them, in order.
+    pub events: Vec<Arc<Stored>>,
+    /// Everything up to here was looked at.
+    pub upto: u64,
+    /// There are more; the last of `events` is where to go on.
+    pub more: bool,
+}
+
+impl Recent {
+    /// A window of at most so many events.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, ring: Mutex::default(), position: watch::Sender::new(0) }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // Every change under this lock is complete before it can panic.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what the tail brings.
+    pub fn observe(&self, tailed: &Tailed) {
+        let seq = match tailed {
+            Tailed::Begins(seq) => {
+                *self.ring() = Ring { after: *seq, ..Ring::default() };
+                *seq
+            }
+            Tailed::Passed(seq) => *seq,
+            Tailed::Event(stored, bytes) => {
+                let mut ring = self.ring();
+                ring.bytes += bytes;
+                ring.events.push_back((stored.clone(), *bytes));
+                while ring.events.len() > self.limit || ring.bytes > BYTES {
+                    let Some((gone, bytes)) = ring.events.pop_front() else { break };
+                    ring.bytes -= bytes;
+                    ring.after = gone.seq;
+                }
+                stored.seq
+            }
+        };
+        self.position.send_replace(seq);
+    }
+
+    /// How far the tail is.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        *self.position.borrow()
+    }
+
+    /// Everything behind this seq is in the window.
+    #[must_use]
+    pub fn after(&self) -> u64 {
+        self.ring().after
+    }
+
+    /// Waits until the tail is this far; says whether it came to that.
+    pub async fn reaches(&self, seq: u64, longest: Duration) -> bool {
+        let mut position = self.position.subscribe();
+        let waited = tokio::time::timeout(longest, position.wait_for(|at| *at >= seq)).await;
+        matches!(waited, Ok(Ok(_)))
+    }
+
+    /// The first events behind a place that concern a user, at most `limit`; nothing if the window does not reach back
+    /// that far.
+    #[must_use]
+    pub fn since(&self, user: UserId, seq: u64, limit: usize) -> Option<Since> {
+        let mut found = Since { events: Vec::new(), upto: seq, more: false };
+        loop {
+            let ring = self.ring();
+            if found.upto < ring.after {
+                return None;
+            }
+            let begin = ring.events.partition_point(|(stored, _)| stored.seq <= found.upto);
+            let end = (begin + SCAN).min(ring.events.len());
+            for (stored, _) in ring.events.range(begin..end) {
+                if stored.event.recipients.contains(&user) {
+                    if found.events.len() == limit {
+                        found.upto = found.events.last().map_or(seq, |last| last.seq);
+                        found.more = true;
+                        return Some(found);
+                    }
+                    found.events.push(stored.clone());
+                }
+                found.upto = stored.seq;
+            }
+            if end == ring.events.len() {
+                found.upto = found.upto.max(self.position());
+                return Some(found);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::event::{Body, Event, VERSION};
+    use crate::domain::ids::{ConversationId, EventId};
+    use crate::domain::receipt::Receipt;
+
+    fn event(seq: u64, recipient: u128) -> Tailed {
+        let user_id = UserId::from_bits(recipient);
+        let body = Body::Receipt(Receipt { conversation_id: ConversationId::from_bits(1), user_id, read_seq: seq });
+        let event = Event {
+            id: EventId::from_bits(u128::from(seq)),
+            version: VERSION,
+            actor: user_id,
+            occurred_at: Timestamp::from_millis(0),
+            recipients: vec![user_id],
+            body,
+        };
+        Tailed::Event(Arc::new(Stored { seq, event }), 1 << 10)
+    }
+
+    fn seqs(since: Option<Since>) -> Option<(Vec<u64>, u64, bool)> {
+        since.map(|since| (since.events.iter().map(|stored| stored.seq).collect(), since.upto, since.more))
+    }
+
+    #[test]
+    fn everybody_finds_what_concerns_them() {
+        let recent = Recent::new(65_536);
+        recent.observe(&Tailed::Begins(10));
+        for seq in 11..=20 {
+            recent.observe(&event(seq, u128::from(seq % 2)));
+        }
+        recent.observe(&Tailed::Passed(21));
+        let user = UserId::from_bits(1);
+        assert_eq!(seqs(recent.since(user, 10, 9)), Some((vec![11, 13, 15, 17, 19], 21, false)));
+        assert_eq!(seqs(recent.since(user, 15, 9)), Some((vec![17, 19], 21, false)));
+        assert_eq!(seqs(recent.since(user, 10, 2)), Some((vec![11, 13], 13, true)));
+        assert_eq!(seqs(recent.since(user, 21, 9)), Some((vec![], 21, false)));
+        assert_eq!(seqs(recent.since(user, 9, 9)), None, "it does not reach back that far");
+    }
+
+    #[test]
+    fn it_is_bounded_and_knows_what_it_has_lost() {
+        let recent = Recent::new(65_536);
+        recent.observe(&Tailed::Begins(0));
+        let count = (BYTES >> 10) as u64 + 100;
+        for seq in 1..=count {
+            recent.observe(&event(seq, 1));
+        }
+        assert_eq!(recent.after(), 100);
+        assert!(recent.since(UserId::from_bits(1), 99, 9).is_none());
+        assert_eq!(seqs(recent.since(UserId::from_bits(2), 100, 9)), Some((vec![], count, false)));
+    }
+}
