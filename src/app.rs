@@ -26,6 +26,7 @@ use crate::domain::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::gateway::{Gateway, Hub, socketio};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::presence::Presences;
 use crate::query::Queries;
 use crate::query::recent::Recent;
@@ -98,6 +99,7 @@ impl App {
     /// Starts an instance; it takes requests when this returns.
     pub async fn start(config: &Config, roles: Roles) -> Result<Self> {
         let clock = Clock::System;
+        let metrics = Metrics::default();
         // The port first: if somebody has it, nothing else is worth starting.
         let listener = TcpListener::bind(config.http.listen).await.map_err(|error| {
             Error::new(Code::Conflict, "port_taken", format!("cannot listen on {}: {error}", config.http.listen))
@@ -108,10 +110,12 @@ impl App {
             let highest = store.highest_seq().await?;
             broker::connect(&config.broker).await?.provision(&config.broker, highest).await
         })
-        .await?;
+        .await?
+        .counted_by(metrics.clone());
 
         let lifecycle = Lifecycle::new();
         broker.watch_link(&lifecycle);
+        broker.measure(&lifecycle);
         let publisher = broker.publisher(&lifecycle);
         let directory = Directory::new(broker.clone(), store.clone());
         let recent = Arc::new(Recent::new(config.sockets.window));
@@ -182,7 +186,7 @@ impl App {
             front = Some(Front { commands, gateway: gateway.clone(), socket_io });
             running = Some(Running { gateway, presences, io });
         }
-        let routes = server::routes(queries, lifecycle.clone(), &config.http.cors, front);
+        let routes = server::routes(queries, lifecycle.clone(), metrics, &config.http.cors, front);
         let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
         let draining = lifecycle.draining();
         let deadline = config.shutdown;

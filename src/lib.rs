@@ -13,7 +13,7 @@
 //! reads: api/ -> query/ -> MongoDB
 //! ```
 //!
-//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `embedded`; then `config`, `problem`,
+//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `metrics`, `embedded`; then `config`, `problem`,
 //! `telemetry`; then `broker`, `store`; then `presence`, `command`, `consumer`; then `query`; then `api`, `gateway`; then
 //! `contracts`, `server`, `app`, and `cli` on top. The table in `tests/it/layers.rs` says it in full, and is tested.
 
@@ -31,6 +31,7 @@ pub mod embedded;
 pub mod error;
 pub mod gateway;
 pub mod lifecycle;
+pub mod metrics;
 pub mod presence;
 pub mod problem;
 pub mod query;

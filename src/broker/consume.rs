@@ -23,6 +23,7 @@ use crate::domain::event::Stored;
 use crate::domain::trace::TraceContext;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Settlement;
 use crate::telemetry::trace_of;
 
 /// The header that carries the trace context (W3C).
@@ -282,21 +283,30 @@ impl<H: Handler> Runner<H> {
         waiting
     }
 
+    fn count(&self, settlement: Settlement) {
+        self.broker.metrics.settled(self.durable.name(), settlement);
+    }
+
     /// Settles one delivery; gives it back if it has to wait for a part that is away.
     async fn settle_one(&self, held: Held, verdict: Verdict) -> Option<Held> {
         match verdict {
             Verdict::Done => {
                 acknowledge(&held.message, AckKind::Ack).await;
+                self.count(Settlement::Done);
                 tracing::trace!("a delivery is done");
             }
             Verdict::Reject { why } => self.bury(&held.message, held.attempts, &why).await,
-            Verdict::Retry { why, .. } if why.transient() => return Some(held),
+            Verdict::Retry { why, .. } if why.transient() => {
+                self.count(Settlement::Waits);
+                return Some(held);
+            }
             Verdict::Retry { why, .. } if held.attempts >= ATTEMPTS => {
                 self.bury(&held.message, held.attempts, &why).await;
             }
             Verdict::Retry { after, why } => {
                 tracing::info!(error = %why, "a delivery is tried again later");
                 acknowledge(&held.message, AckKind::Nak(Some(after))).await;
+                self.count(Settlement::Again);
             }
         }
         None
@@ -319,7 +329,9 @@ impl<H: Handler> Runner<H> {
 
     async fn ask_unharmed(&self, deliveries: &[Delivery]) -> Option<Vec<Verdict>> {
         let span = tracing::debug_span!("batch", consumer.name = self.durable.name(), events = deliveries.len());
+        let begin = tokio::time::Instant::now();
         let handled = AssertUnwindSafe(self.handler.handle(deliveries).instrument(span)).catch_unwind().await;
+        self.broker.metrics.worked(self.durable.name(), begin.elapsed());
         handled.ok().filter(|verdicts| {
             debug_assert_eq!(verdicts.len(), deliveries.len(), "a verdict for each delivery");
             verdicts.len() == deliveries.len()
@@ -341,7 +353,10 @@ impl<H: Handler> Runner<H> {
         let copied =
             async { self.broker.jetstream.send_publish(Subject::Dead(self.durable).to_string(), letter).await?.await };
         match copied.await {
-            Ok(_) => acknowledge(message, AckKind::Term).await,
+            Ok(_) => {
+                acknowledge(message, AckKind::Term).await;
+                self.count(Settlement::Dead);
+            }
             Err(error) => {
                 tracing::error!(consumer.name = self.durable.name(), event.seq = seq, error = %error, "a dead letter was not stored");
                 acknowledge(message, AckKind::Nak(Some(LONGEST_PAUSE))).await;

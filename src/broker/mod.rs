@@ -4,6 +4,7 @@
 //! delivery is acknowledged in one place, `consume`; every subject and name comes from `subject` and `topology`.
 
 pub mod consume;
+mod gauges;
 pub mod kv;
 pub mod link;
 pub mod live;
@@ -25,6 +26,7 @@ use crate::domain::clock::random_bits;
 use crate::domain::event::{Event, Stored};
 use crate::error::{Error, Result};
 use link::Link;
+use crate::metrics::Metrics;
 use subject::Subject;
 use topology::{StreamName, Topology};
 
@@ -39,6 +41,7 @@ pub struct Broker {
     events: Stream<()>,
     epoch: u64,
     link: Arc<Link>,
+    metrics: Metrics,
 }
 
 impl std::fmt::Debug for Broker {
@@ -122,6 +125,7 @@ impl Connected {
             events,
             epoch: u64::try_from(created.unix_timestamp_nanos()).unwrap_or(0),
             link: self.link,
+            metrics: Metrics::default(),
         })
     }
 }
@@ -131,6 +135,12 @@ impl Broker {
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Counts into these metrics from now on.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The newest event on a subject of the log, without a consumer.

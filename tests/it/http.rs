@@ -2,8 +2,10 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use shoptalk::app::Roles;
 
-use crate::support::client::reply;
+use crate::support::client::{Rest, reply};
+use crate::support::until;
 use crate::support::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,4 +97,61 @@ async fn the_documentation_is_served_with_the_specification() {
     assert_eq!((status, served == committed), (200, true));
     let schemes = &committed["components"]["securitySchemes"]["accessToken"];
     assert_eq!((&schemes["type"], &schemes["scheme"]), (&json!("http"), &json!("bearer")), "what Authorize needs");
+}
+
+/// The value of one line of the metrics.
+async fn metric(rest: &Rest, name: &str) -> Option<f64> {
+    let text = rest.request(Method::GET, "/metrics").send().await.expect("a reply").text().await.expect("text");
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_tells_what_it_counts_and_names_nobody() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    for number in 0..3 {
+        ana.say(&conversation, &number.to_string()).await;
+    }
+    world.history(&ben, &conversation, 3).await;
+    let count = |name: &'static str| {
+        let rest = world.rest.clone();
+        move || {
+            let rest = rest.clone();
+            async move { metric(&rest, name).await.unwrap_or(-1.0) }
+        }
+    };
+    let done = "shoptalk_deliveries_total{consumer=\"persist\",verdict=\"done\"}";
+    until("a conversation, three messages, three notifications", count(done), |count| *count >= 7.0).await;
+    until("a log with a size", count("shoptalk_log_bytes"), |bytes| *bytes > 0.0).await;
+    until("nothing left to do", count("shoptalk_consumer_lag{consumer=\"persist\"}"), |lag| *lag == 0.0).await;
+    let sent = "shoptalk_http_requests_total{method=\"POST\",route=\"messages\",status=\"201\"}";
+    assert_eq!(metric(&world.rest, sent).await, Some(3.0));
+    assert_eq!(metric(&world.rest, "shoptalk_log_limit_bytes").await, Some(16_777_216.0));
+    assert!(metric(&world.rest, "shoptalk_batch_seconds_count{consumer=\"persist\"}").await >= Some(1.0));
+
+    let response = world.rest.request(Method::GET, "/metrics").send().await.expect("a reply");
+    let kind = response.headers()["content-type"].to_str().expect("text").to_owned();
+    assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+    let text = response.text().await.expect("text");
+    assert!(text.ends_with("# EOF\n"));
+    for part in ["cnv_", "usr_", "msg_", "example.test"] {
+        assert!(!text.contains(part), "{part} is in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_a_warning_of_a_worker_too() {
+    let world = World::with_roles(Roles { gateway: false, worker: true }).await;
+    assert_eq!(world.rest.get("/readyz", None).await.1.get("warnings"), None);
+    let log = async_nats::jetstream::new(world.tenant.broker().await);
+    let subject = "chat.cnv_00000000000000000000000000.message";
+    log.publish(subject, "not json".into()).await.expect("sent").await.expect("stored");
+    let (status, body) = until(
+        "a warning",
+        || world.rest.get("/readyz", None),
+        |(_, body): &(u16, Value)| body["warnings"] == json!(["dead_letters: 2"]),
+    )
+    .await;
+    assert_eq!((status, &body["status"]), (200, &json!("ready")), "both durables buried it, and work goes on");
+    assert_eq!(metric(&world.rest, "shoptalk_dead_letters").await, Some(2.0));
 }

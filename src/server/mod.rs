@@ -1,4 +1,6 @@
-//! HTTP: routes, request ids, limits, headers, CORS, documentation, health.
+//! HTTP: routes, request ids, limits, headers, CORS, documentation; what an instance says about itself is in `health`.
+
+mod health;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,7 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::header::{self, HeaderName, HeaderValue};
 use poem::http::{Method, StatusCode};
 use poem::middleware::Cors as CorsMiddleware;
-use poem::web::Json;
-use poem::{Body, Endpoint, EndpointExt as _, IntoResponse as _, Request, Response, Route, get, handler};
-use serde::Serialize;
+use poem::{Body, Endpoint, EndpointExt as _, IntoResponse as _, Request, Response, Route, get};
 use tokio::io::AsyncReadExt as _;
 use tracing::Instrument as _;
 use utoipa_swagger_ui::Config as DocsConfig;
@@ -25,6 +25,7 @@ use crate::gateway::origin;
 use crate::gateway::socketio::SocketIoEndpoint;
 use crate::gateway::websocket::WebSocketEndpoint;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::problem;
 use crate::query::Queries;
 use crate::telemetry::trace_of;
@@ -48,14 +49,18 @@ pub struct Front {
     pub socket_io: SocketIoEndpoint,
 }
 
-/// The routes of an instance; without a front (a worker) only its health.
+/// The routes of an instance; without a front (a worker) only its health and its metrics.
 pub fn routes(
     queries: Queries,
     lifecycle: Lifecycle,
+    metrics: Metrics,
     cors: &Cors,
     front: Option<Front>,
 ) -> impl Endpoint<Output = Response> + use<> {
-    let mut route = Route::new().at("/healthz", get(alive)).at("/readyz", get(ready));
+    let mut route = Route::new()
+        .at("/healthz", get(health::alive))
+        .at("/readyz", get(health::ready))
+        .at("/metrics", get(health::measured));
     if let Some(front) = front {
         let api = api::service();
         let specification = api::specification();
@@ -71,10 +76,17 @@ pub fn routes(
             .nest_no_strip("/socket.io", front.socket_io)
             .at("/ws", WebSocketEndpoint::new(front.gateway));
     }
-    let plain: Arc<BoxEndpoint<'static, Response>> =
-        Arc::new(route.data(queries).data(lifecycle).catch_all_error(problem::catch_all).map_to_response().boxed());
+    let plain: Arc<BoxEndpoint<'static, Response>> = Arc::new(
+        route
+            .data(queries)
+            .data(lifecycle)
+            .data(metrics.clone())
+            .catch_all_error(problem::catch_all)
+            .map_to_response()
+            .boxed(),
+    );
     let shared = plain.clone().with(cors_of(cors)).catch_all_error(problem::catch_all).map_to_response();
-    Edge { plain, shared, cors: cors.clone() }
+    Edge { plain, shared, cors: cors.clone(), metrics }
 }
 
 fn cors_of(cors: &Cors) -> CorsMiddleware {
@@ -93,6 +105,7 @@ struct Edge<P, S> {
     plain: P,
     shared: S,
     cors: Cors,
+    metrics: Metrics,
 }
 
 impl<P, S> Endpoint for Edge<P, S>
@@ -108,6 +121,7 @@ where
         let trace = trace_of(parent);
         request.extensions_mut().insert(trace);
         let path = request.uri().path().to_owned();
+        let method = health::method_of(request.method());
         let span = tracing::info_span!(
             "request",
             request.id = %id,
@@ -135,6 +149,7 @@ where
             response
         };
         let mut response = answered.instrument(span).await;
+        self.metrics.answered(method, health::route_of(&path), response.status().as_u16());
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
@@ -187,32 +202,6 @@ async fn take_body(request: &mut Request) -> Result<(), Error> {
     }
     request.set_body(Body::from_vec(read));
     Ok(())
-}
-
-/// The process is there.
-#[handler]
-fn alive() -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "status": "alive" }))
-}
-
-/// What an instance needs to serve.
-#[derive(Serialize)]
-struct Readiness {
-    status: &'static str,
-    broker: bool,
-    database: bool,
-    draining: bool,
-}
-
-/// Whether requests should be sent here.
-#[handler]
-async fn ready(queries: poem::web::Data<&Queries>, lifecycle: poem::web::Data<&Lifecycle>) -> Response {
-    let (broker, database) = (queries.broker_answers(), queries.database_answers().await);
-    let draining = lifecycle.is_draining();
-    let ready = broker && database && !draining;
-    let body = Readiness { status: if ready { "ready" } else { "not ready" }, broker, database, draining };
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Json(body).with_status(status).into_response()
 }
 
 fn docs_config() -> DocsConfig<'static> {
