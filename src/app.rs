@@ -115,6 +115,7 @@ impl App {
 
         let lifecycle = Lifecycle::new();
         broker.watch_link(&lifecycle);
+        store.watch(&lifecycle, &metrics);
         broker.measure(&lifecycle);
         let publisher = broker.publisher(&lifecycle);
         let directory = Directory::new(broker.clone(), store.clone());

@@ -120,7 +120,7 @@ impl Store {
     /// A conversation and where it stands.
     pub async fn conversation(&self, id: ConversationId) -> Result<Option<Listed>> {
         let conversations = self.collection::<ConversationDocument>(NAME);
-        let found = bounded(conversations.find_one(doc! { "_id": id.to_string() })).await?;
+        let found = self.read(conversations.find_one(doc! { "_id": id.to_string() })).await?;
         Ok(found.map(ConversationDocument::into_listed))
     }
 
@@ -131,7 +131,7 @@ impl Store {
             filter.insert("lastSeq", doc! { "$lt": stored_seq(edge) });
         }
         let conversations = self.collection::<ConversationDocument>(NAME);
-        let found = bounded(async {
+        let found = self.read(async {
             let find = conversations.find(filter).sort(doc! { "lastSeq": -1 }).limit(i64::from(limit) + 1);
             find.await?.try_collect::<Vec<_>>().await
         });
@@ -172,15 +172,16 @@ impl Store {
         }
         let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
         let conversations = self.collection::<Row>(NAME);
-        let rows = bounded(async {
-            let find = conversations
-                .find(doc! { "participants.userId": { "$in": ids } })
-                .projection(doc! { "_id": 0, "participants.userId": 1 })
-                .sort(doc! { "lastSeq": -1 })
-                .limit(i64::from(LIMIT));
-            find.await?.try_collect::<Vec<_>>().await
-        })
-        .await?;
+        let rows = self
+            .read(async {
+                let find = conversations
+                    .find(doc! { "participants.userId": { "$in": ids } })
+                    .projection(doc! { "_id": 0, "participants.userId": 1 })
+                    .sort(doc! { "lastSeq": -1 })
+                    .limit(i64::from(LIMIT));
+                find.await?.try_collect::<Vec<_>>().await
+            })
+            .await?;
         if rows.len() == LIMIT as usize && users.len() > 1 {
             // Somebody busy would hide the others: one by one, then.
             let mut contacts = HashMap::new();

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, bounded, insert_missing, seq, stored_seq, stored_time, time};
+use super::{Store, insert_missing, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{Kind, Message};
 use crate::error::Result;
@@ -93,7 +93,7 @@ impl Store {
         };
         let order = if upwards { 1 } else { -1 };
         let messages = self.collection::<MessageDocument>(NAME);
-        let found = bounded(async {
+        let found = self.read(async {
             let find = messages.find(filter).sort(doc! { "seq": order }).limit(i64::from(limit));
             find.await?.try_collect::<Vec<_>>().await
         });
@@ -108,7 +108,7 @@ impl Store {
     pub async fn seq_of_message(&self, conversation: ConversationId, id: MessageId) -> Result<Option<u64>> {
         let messages = self.collection::<MessageDocument>(NAME);
         let filter = doc! { "_id": id.to_string(), "conversationId": conversation.to_string() };
-        Ok(bounded(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
+        Ok(self.read(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
     }
 
     /// The messages of these ids with their places, in no order; unknown ones are left out.

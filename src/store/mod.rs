@@ -5,6 +5,7 @@
 //! between instances end in the same documents. What was found is turned into domain types before it leaves.
 
 pub mod conversations;
+mod gate;
 pub mod messages;
 pub mod meta;
 pub mod migrate;
@@ -24,8 +25,11 @@ use mongodb::{Client, Collection, Database};
 use crate::config::StoreConfig;
 use crate::domain::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use gate::Gate;
 
-/// How long any single operation may take before the caller is told that the database is away.
+/// How long an operation of a consumer, or of the start, may take. They can wait, and try again.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// MongoDB's code for a broken unique index.
 const DUPLICATE_KEY: i32 = 11_000;
@@ -35,6 +39,7 @@ const DUPLICATE_KEY: i32 = 11_000;
 pub struct Store {
     client: Client,
     database: Database,
+    gate: Gate,
 }
 
 impl Store {
@@ -56,9 +61,9 @@ impl Store {
             Some(database) => database,
             None => client.database(&config.database),
         };
-        let store = Self { client, database };
+        let store = Self { client, database, gate: Gate::open() };
         store.warm_up().await;
-        store.ping().await?;
+        bounded(store.database.run_command(doc! { "ping": 1 })).await?;
         migrate::run(&store).await?;
         Ok(store)
     }
@@ -68,9 +73,33 @@ impl Store {
         let _ = tokio::time::timeout(PATIENCE, self.client.warm_connection_pool()).await;
     }
 
-    /// Asks whether the database is there.
+    /// Begins to watch whether the database answers, so that requests are refused at once while it does not.
+    pub fn watch(&self, lifecycle: &Lifecycle, metrics: &Metrics) {
+        self.gate.watch(self.database.clone(), lifecycle, metrics.clone());
+    }
+
+    /// Asks whether the database is there; the answer takes less than a second.
     pub async fn ping(&self) -> Result<()> {
-        bounded(self.database.run_command(doc! { "ping": 1 })).await.map(drop)
+        self.read(self.database.run_command(doc! { "ping": 1 })).await.map(drop)
+    }
+
+    /// Runs a reading for a request: it has an answer within a second, and at once while the database is away.
+    async fn read<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: IntoFuture<Output = std::result::Result<T, MongoError>>,
+        F::IntoFuture: Future + Send,
+    {
+        self.gate.run(gate::READ, operation).await
+    }
+
+    /// Runs a write for a request: it has five seconds while the database is there, and is refused like a reading while
+    /// it is away. A write that was given up may still happen.
+    async fn write<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: IntoFuture<Output = std::result::Result<T, MongoError>>,
+        F::IntoFuture: Future + Send,
+    {
+        self.gate.run(gate::WRITE, operation).await
     }
 
     fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
@@ -78,7 +107,8 @@ impl Store {
     }
 }
 
-/// Runs one operation, at most [`PATIENCE`] long.
+/// Runs one operation of a consumer or of the start, at most [`PATIENCE`] long. Requests use [`Store::read`] and
+/// [`Store::write`].
 async fn bounded<T, F>(operation: F) -> Result<T>
 where
     F: IntoFuture<Output = std::result::Result<T, MongoError>>,

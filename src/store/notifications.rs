@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, bounded, insert_missing, seq, stored_seq, stored_time, time};
+use super::{Store, insert_missing, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, NotificationId, UserId};
 use crate::domain::notification::{Data, Kind, Notification};
 use crate::domain::page::{Edge, Page};
@@ -84,7 +84,7 @@ impl Store {
             filter.insert("seq", doc! { "$lt": stored_seq(edge) });
         }
         let notifications = self.collection::<NotificationDocument>(NAME);
-        let found = bounded(async {
+        let found = self.read(async {
             let find = notifications.find(filter).sort(doc! { "seq": -1 }).limit(i64::from(limit) + 1);
             find.await?.try_collect::<Vec<_>>().await
         });

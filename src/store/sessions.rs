@@ -3,7 +3,7 @@
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, bounded, stored_time};
+use super::{Store, stored_time};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{SessionId, UserId};
 use crate::error::Result;
@@ -36,7 +36,7 @@ impl Store {
             created_at: stored_time(now),
             expires_at: stored_time(expires_at),
         };
-        bounded(self.collection("sessions").insert_one(document)).await.map(drop)
+        self.write(self.collection("sessions").insert_one(document)).await.map(drop)
     }
 
     /// Replaces a refresh token by the next one, once: of two attempts with the same token one finds nothing.
@@ -50,12 +50,12 @@ impl Store {
         let sessions = self.collection::<SessionDocument>("sessions");
         let filter = doc! { "refreshHash": refresh_hash, "expiresAt": { "$gt": stored_time(now) } };
         let update = doc! { "$set": { "refreshHash": next_hash, "expiresAt": stored_time(expires_at) } };
-        Ok(bounded(sessions.find_one_and_update(filter, update)).await?.map(|session| session.user_id))
+        Ok(self.write(sessions.find_one_and_update(filter, update)).await?.map(|session| session.user_id))
     }
 
     /// Ends a login. An unknown token ends nothing.
     pub async fn delete_session(&self, refresh_hash: &str) -> Result<()> {
         let sessions = self.collection::<SessionDocument>("sessions");
-        bounded(sessions.delete_one(doc! { "refreshHash": refresh_hash })).await.map(drop)
+        self.write(sessions.delete_one(doc! { "refreshHash": refresh_hash })).await.map(drop)
     }
 }

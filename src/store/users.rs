@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, bounded, is_duplicate, stored_time, time, unreadable};
+use super::{Store, is_duplicate, stored_time, time, unreadable};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::UserId;
 use crate::domain::user::{Role, User};
@@ -51,7 +51,7 @@ impl Store {
             created_at: stored_time(user.created_at),
             last_seen_at: None,
         };
-        bounded(async {
+        self.write(async {
             match self.collection("users").insert_one(document).await {
                 Ok(_) => Ok(true),
                 Err(error) if is_duplicate(&error) => Ok(false),
@@ -66,13 +66,13 @@ impl Store {
     /// The account of an address, with its password hash.
     pub async fn user_by_email(&self, email: &Email) -> Result<Option<(User, String)>> {
         let users = self.collection::<UserDocument>("users");
-        bounded(users.find_one(doc! { "email": email.as_str() })).await?.map(UserDocument::into_user).transpose()
+        self.read(users.find_one(doc! { "email": email.as_str() })).await?.map(UserDocument::into_user).transpose()
     }
 
     /// An account.
     pub async fn user(&self, id: UserId) -> Result<Option<User>> {
         let users = self.collection::<UserDocument>("users");
-        let found = bounded(users.find_one(doc! { "_id": id.to_string() })).await?;
+        let found = self.read(users.find_one(doc! { "_id": id.to_string() })).await?;
         Ok(found.map(UserDocument::into_user).transpose()?.map(|(user, _)| user))
     }
 
@@ -80,15 +80,16 @@ impl Store {
     pub async fn users(&self, ids: &[UserId]) -> Result<Vec<User>> {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let users = self.collection::<UserDocument>("users");
-        let found =
-            bounded(async { users.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await }).await?;
+        let found = self
+            .read(async { users.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await })
+            .await?;
         found.into_iter().map(|document| document.into_user().map(|(user, _)| user)).collect()
     }
 
     /// Remembers when a user's last socket closed.
     pub async fn note_last_seen(&self, id: UserId, at: Timestamp) -> Result<()> {
         let users = self.collection::<UserDocument>("users");
-        bounded(users.update_one(doc! { "_id": id.to_string() }, doc! { "$max": { "lastSeenAt": stored_time(at) } }))
+        self.write(users.update_one(doc! { "_id": id.to_string() }, doc! { "$max": { "lastSeenAt": stored_time(at) } }))
             .await
             .map(drop)
     }

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("embedded", &[]),
     ("auth", &[]),
     ("broker", &["config", "lifecycle", "metrics", "telemetry"]),
-    ("store", &["config"]),
+    ("store", &["config", "lifecycle", "metrics"]),
     ("presence", &["broker", "store", "lifecycle"]),
     ("command", &["auth", "broker", "lifecycle", "store"]),
     ("query", &["auth", "broker", "store", "command"]),

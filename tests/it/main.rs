@@ -11,6 +11,7 @@ mod history;
 mod http;
 mod layers;
 mod log;
+mod outage;
 mod presence;
 mod refusals;
 mod resume;

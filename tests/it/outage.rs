@@ -1,0 +1,143 @@
+//! The database away: frozen, so that it takes connections and answers nothing, and gone.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use shoptalk::app::{App, Roles};
+use shoptalk::embedded::{Embedded, Wanted};
+
+use crate::support::client::{PASSWORD, Person, Rest};
+use crate::support::servers::{self, Tenant};
+use crate::support::until;
+use crate::support::world::{World, config, message};
+
+/// A request is answered within a second; the rest is for the machine, which other tests use too.
+const ANSWERED: Duration = Duration::from_secs(2);
+
+/// A MongoDB of one test, which may be frozen.
+struct Database {
+    server: Embedded,
+    pid: Pid,
+}
+
+/// A frozen process; it goes on when this is dropped, also when the test fails, as a frozen one does not end.
+struct Frozen(Pid);
+
+impl Database {
+    async fn start(name: &str) -> Self {
+        let wanted = Wanted { data: servers::scratch(name), guard: servers::program(), nats: None, mongodb: true };
+        let server = Embedded::start(wanted).await.expect("a MongoDB starts");
+        let pid = i32::try_from(server.pids()[0]).ok().and_then(Pid::from_raw).expect("a pid");
+        Self { server, pid }
+    }
+
+    /// An account at the broker of all tests, with this database.
+    async fn tenant(&self) -> Tenant {
+        let mongodb_uri = self.server.mongodb_uri().expect("it runs").to_owned();
+        Tenant { mongodb_uri, ..servers::tenant().await }
+    }
+
+    fn freeze(&self) -> Frozen {
+        kill_process(self.pid, Signal::STOP).expect("frozen");
+        Frozen(self.pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// Asks, and says how long the answer took.
+async fn refused(what: &str, asking: impl Future<Output = (u16, Value)>) -> Duration {
+    let begin = Instant::now();
+    let (status, problem) = asking.await;
+    let took = begin.elapsed();
+    assert_eq!((status, &problem["reason"]), (503, &json!("database_unavailable")), "{what}: {problem}");
+    assert!(took < ANSWERED, "{what} was refused after {took:?}");
+    took
+}
+
+async fn everything_that_reads_is_refused(person: &Person, conversation: &str) {
+    let history = format!("/api/messages/{conversation}");
+    for path in [history.as_str(), "/api/conversations", "/api/notifications", "/api/users/me"] {
+        let took = refused(path, person.get(path)).await;
+        println!("{path}: {took:?}");
+    }
+    let login = json!({ "email": person.email, "password": PASSWORD });
+    println!("login: {:?}", refused("a login", person.rest.post("/api/auth/login", None, &login)).await);
+}
+
+async fn sign_up_is_refused(rest: &Rest) {
+    let new = json!({ "name": "Eve", "email": "eve@example.test", "password": PASSWORD });
+    println!("sign-up: {:?}", refused("a sign-up", rest.post("/api/auth/signup", None, &new)).await);
+}
+
+async fn readiness(rest: &Rest) -> (u16, Value) {
+    let begin = Instant::now();
+    let said = rest.get("/readyz", None).await;
+    assert!(begin.elapsed() < ANSWERED, "readiness took {:?}", begin.elapsed());
+    said
+}
+
+async fn well_again(world: &World) {
+    let said = until("ready again", || readiness(&world.rest), |(_, body)| body["database"] == true).await;
+    assert_eq!((said.0, &said.1["status"]), (200, &json!("ready")));
+}
+
+async fn database_up(rest: &Rest) -> String {
+    let text = rest.request(Method::GET, "/metrics").send().await.expect("a reply").text().await.expect("text");
+    text.lines().find(|line| line.starts_with("shoptalk_database_up ")).expect("the line").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
+    let database = Database::start("outage").await;
+    let tenant = database.tenant().await;
+    let app = Box::pin(App::start(&config(&tenant), Roles::ALL)).await.expect("an instance starts");
+    let world = World { rest: Rest::new(app.address), app: Some(app), tenant };
+    let (ana, ben, conversation) = world.pair().await;
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    ana.say(&conversation, "before").await;
+    assert_eq!(his.next("message").await["text"], "before");
+    world.history(&ben, &conversation, 1).await;
+    assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 1");
+
+    // Frozen, and a reading is the first to notice.
+    let frozen = database.freeze();
+    everything_that_reads_is_refused(&ben, &conversation).await;
+    sign_up_is_refused(&world.rest).await;
+    for number in 0..20 {
+        let answer = hers.call("sendMessage", &message(&conversation, &format!("during {number}"))).await;
+        assert_eq!(answer["ok"], true, "{answer}");
+        assert_eq!(his.next("message").await["text"], format!("during {number}"));
+    }
+    let (status, body) = readiness(&world.rest).await;
+    assert_eq!((status, &body["status"], &body["database"]), (200, &json!("degraded"), &json!(false)), "{body}");
+    assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 0");
+    drop(frozen);
+    well_again(&world).await;
+    assert_eq!(world.history(&ben, &conversation, 21).await.len(), 21, "the backlog is drained");
+    assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 1");
+
+    // Frozen again, and a write is the first to notice: it does not wait out the five seconds it has.
+    let frozen = database.freeze();
+    sign_up_is_refused(&world.rest).await;
+    drop(frozen);
+    well_again(&world).await;
+    world.person("Eve").await;
+
+    // Gone: nothing takes connections.
+    let Database { server, .. } = database;
+    server.stop().await;
+    everything_that_reads_is_refused(&ben, &conversation).await;
+    let answer = hers.call("sendMessage", &message(&conversation, "without")).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert_eq!(his.next("message").await["text"], "without");
+
+    let dead = async_nats::jetstream::new(world.tenant.broker().await).get_stream("DEAD").await.expect("the stream");
+    assert_eq!(dead.cached_info().state.messages, 0, "an outage is no reason to give up on an event");
+}
