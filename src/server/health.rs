@@ -19,6 +19,7 @@ pub(super) fn alive() -> Json<serde_json::Value> {
 /// What this instance counts. It holds no secret and no name, and is served without authentication: whoever puts an
 /// instance on the internet keeps this path to themselves.
 #[handler]
+#[expect(clippy::needless_pass_by_value, reason = "an extractor is handed over")]
 pub(super) fn measured(metrics: Data<&Metrics>) -> Response {
     match metrics.text() {
         Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),

@@ -65,15 +65,17 @@ async fn everything_that_reads_is_refused(person: &Person, conversation: &str) {
     let history = format!("/api/messages/{conversation}");
     for path in [history.as_str(), "/api/conversations", "/api/notifications", "/api/users/me"] {
         let took = refused(path, person.get(path)).await;
-        println!("{path}: {took:?}");
+        eprintln!("{path} was refused after {took:?}");
     }
     let login = json!({ "email": person.email, "password": PASSWORD });
-    println!("login: {:?}", refused("a login", person.rest.post("/api/auth/login", None, &login)).await);
+    let took = refused("a login", person.rest.post("/api/auth/login", None, &login)).await;
+    eprintln!("a login was refused after {took:?}");
 }
 
 async fn sign_up_is_refused(rest: &Rest) {
     let new = json!({ "name": "Eve", "email": "eve@example.test", "password": PASSWORD });
-    println!("sign-up: {:?}", refused("a sign-up", rest.post("/api/auth/signup", None, &new)).await);
+    let took = refused("a sign-up", rest.post("/api/auth/signup", None, &new)).await;
+    eprintln!("a sign-up was refused after {took:?}");
 }
 
 async fn readiness(rest: &Rest) -> (u16, Value) {
