@@ -4,8 +4,8 @@ WORKDIR /src
 ENV CARGO_PROFILE_RELEASE_LTO=thin
 # The dependencies first, on empty sources: they are built again only when the lock file changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests/it \
- && echo 'fn main() {}' | tee src/main.rs > tests/it/main.rs \
+RUN mkdir -p src tests/it benches/log \
+ && echo 'fn main() {}' | tee src/main.rs benches/log/main.rs > tests/it/main.rs \
  && touch src/lib.rs \
  && cargo build --release --locked
 COPY . .

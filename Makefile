@@ -4,8 +4,8 @@ SHELL := bash
 CARGO_TARGET_DIR ?= target
 ARGS ?=
 
-.PHONY: help run servers test check contracts
-.SILENT: help run servers test
+.PHONY: help run servers test bench check contracts
+.SILENT: help run servers test bench
 
 help: ## List the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ servers: ## Make sure that a nats-server and a MongoDB are there to be started
 
 test: ## Run all tests (ARGS="..." for `cargo test`)
 	exec scripts/test $(ARGS)
+
+bench: ## Measure the log: ratios, in about two minutes after the build (ARGS="publish", "instance" or "resume" for a part)
+	exec scripts/bench $(ARGS)
 
 check: ## What must be clean: format, lints, documentation, contracts
 	cargo fmt --check
