@@ -126,6 +126,7 @@ impl App {
             directory: directory.clone(),
             recent: recent.clone(),
             readers: Readers::default(),
+            metrics: metrics.clone(),
             clock: clock.clone(),
         };
         if roles.worker {
@@ -149,7 +150,7 @@ impl App {
                 refresh_days: config.auth.refresh_days,
                 clock: clock.clone(),
             };
-            let hub = Arc::new(Hub::new(clock.clone(), broker.epoch()));
+            let hub = Arc::new(Hub::new(clock.clone(), broker.epoch(), metrics.clone()));
             let telling = hub.clone();
             let presences = Presences::start(&broker, store, clock, &lifecycle, move |presence, contacts| {
                 telling.push_presence(presence, contacts);

@@ -22,8 +22,8 @@ impl Broker {
         let draining = lifecycle.draining();
         lifecycle.background("broker-gauges", async move {
             while !draining.is_cancelled() {
-                broker.metrics.broker(broker.is_connected());
-                if broker.is_connected()
+                broker.metrics.broker(broker.is_reachable());
+                if broker.is_reachable()
                     && let Err(error) = broker.measure_once().await
                 {
                     tracing::debug!(error = %error, "the log cannot be measured right now");
@@ -41,8 +41,7 @@ impl Broker {
         let lost = |error: &dyn std::fmt::Display| -> Error { away().caused_by(error.to_string()) };
         let log = self.jetstream.get_stream(StreamName::Events.name()).await.map_err(|error| lost(&error))?;
         let info = log.cached_info();
-        let limit = u64::try_from(info.config.max_bytes).ok();
-        self.metrics.log(info.state.last_sequence, info.state.bytes, limit);
+        self.metrics.log(info.state.last_sequence, info.state.bytes, Some(self.log().limit));
         let dead = self.jetstream.get_stream(StreamName::Dead.name()).await.map_err(|error| lost(&error))?;
         self.metrics.buried(dead.cached_info().state.messages);
         for durable in Durable::ALL {

@@ -25,8 +25,8 @@ use crate::config::BrokerConfig;
 use crate::domain::clock::random_bits;
 use crate::domain::event::{Event, Stored};
 use crate::error::{Error, Result};
-use link::Link;
 use crate::metrics::Metrics;
+use link::Link;
 use subject::Subject;
 use topology::{StreamName, Topology};
 

@@ -20,6 +20,7 @@ use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::link::Link;
 use super::subject::Subject;
@@ -30,6 +31,7 @@ use crate::domain::ids;
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 
 /// Events waiting for their commit, at most.
 const QUEUE: usize = 2_048;
@@ -77,6 +79,7 @@ pub struct Publisher {
     jobs: mpsc::Sender<Job>,
     waiting: Arc<AtomicUsize>,
     link: Arc<Link>,
+    metrics: Metrics,
 }
 
 impl Broker {
@@ -86,7 +89,7 @@ impl Broker {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let waiting = Arc::<AtomicUsize>::default();
         lifecycle.service("publish", commit_loop(self.clone(), queue, waiting.clone()));
-        Publisher { jobs, waiting, link: self.link.clone() }
+        Publisher { jobs, waiting, link: self.link.clone(), metrics: self.metrics.clone() }
     }
 }
 
@@ -112,20 +115,16 @@ impl Publisher {
 
     fn enqueue_job(&self, (job, pending): (Job, Pending)) -> Result<Pending> {
         if self.link.is_full() {
+            self.metrics.refused("log_full");
             return Err(log_full());
         }
         let bytes = job.payload.len();
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) >= QUEUE_BYTES || self.jobs.try_send(job).is_err() {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.metrics.refused("busy");
             return Err(busy());
         }
         Ok(pending)
-    }
-
-    /// Events in line.
-    #[must_use]
-    pub fn in_line(&self) -> usize {
-        self.jobs.max_capacity() - self.jobs.capacity()
     }
 }
 
@@ -165,6 +164,7 @@ async fn commit_loop(broker: Broker, mut queue: mpsc::Receiver<Job>, waiting: Ar
     let mut jobs = Vec::with_capacity(COMMIT);
     while queue.recv_many(&mut jobs, COMMIT).await > 0 {
         waiting.fetch_sub(jobs.iter().map(|job| job.payload.len()).sum(), Ordering::Relaxed);
+        broker.metrics.in_line(queue.len());
         broker.commit(&mut jobs).await;
     }
     // Every publisher is gone: nothing can come any more. The server holds one until its end.
@@ -177,13 +177,16 @@ impl Broker {
         if !self.is_reachable() {
             // The client would keep them and send them later, long after the caller has given up.
             for job in jobs.drain(..) {
+                self.metrics.refused("broker_unavailable");
                 let _ = job.done.send(Err(away()));
             }
             return;
         }
+        let begin = Instant::now();
         if jobs.len() >= BATCH_FROM && jobs.iter().all(|job| job.expected_last.is_none()) {
             match self.commit_batch(jobs).await {
                 Ok(last) => {
+                    self.metrics.committed(jobs.len(), begin.elapsed());
                     let first = last + 1 - jobs.len() as u64;
                     for (seq, job) in (first..).zip(jobs.drain(..)) {
                         let _ = job.done.send(Ok(Published { seq, duplicate: false }));
@@ -196,13 +199,16 @@ impl Broker {
                 Err(error) => {
                     tracing::warn!(error = %error, events = jobs.len(), "a batch was not answered");
                     for job in jobs.drain(..) {
+                        self.metrics.refused("outcome_unknown");
                         let _ = job.done.send(Err(unknown_outcome(PublishError::new(error.kind()))));
                     }
                     return;
                 }
             }
         }
-        self.commit_singly(jobs).await;
+        let (events, stored) = (jobs.len(), self.commit_singly(jobs).await);
+        self.metrics.committed(stored, begin.elapsed());
+        tracing::trace!(events, stored, "events were published one by one");
     }
 
     /// Publishes an atomic batch and returns the seq of its last event.
@@ -235,8 +241,8 @@ impl Broker {
         }
     }
 
-    /// Publishes each event by itself, all of them under way at once and in order.
-    async fn commit_singly(&self, jobs: &mut Vec<Job>) {
+    /// Publishes each event by itself, all of them under way at once and in order; says how many are stored.
+    async fn commit_singly(&self, jobs: &mut Vec<Job>) -> usize {
         let mut sent = Vec::with_capacity(jobs.len());
         for job in jobs.drain(..) {
             let mut headers = job.headers();
@@ -246,7 +252,7 @@ impl Broker {
             let publish = PublishMessage::build().payload(job.payload).headers(headers);
             sent.push((self.jetstream.send_publish(job.subject.to_string(), publish).await, job.done));
         }
-        join_all(sent.into_iter().map(|(sent, done)| async move {
+        let stored = join_all(sent.into_iter().map(|(sent, done)| async move {
             let answer = match sent {
                 Ok(ack) => ack.await,
                 Err(error) => Err(error),
@@ -255,9 +261,14 @@ impl Broker {
                 Ok(ack) => Ok(Published { seq: ack.sequence, duplicate: ack.duplicate }),
                 Err(error) => Err(failure(error)),
             };
+            let stored = answer.is_ok();
+            if let Err(error) = &answer {
+                self.metrics.refused(error.reason());
+            }
             let _ = done.send(answer);
-        }))
-        .await;
+            usize::from(stored)
+        }));
+        stored.await.into_iter().sum()
     }
 }
 

@@ -190,6 +190,7 @@ fn hand_on<F: FnMut(Tailed)>(
     }
     *last = seq;
     broker.link.grew(seq, message.length as u64);
+    broker.metrics.tail_at(seq);
     match decode(&message.payload) {
         Ok(event) => reader(Tailed::Event(Arc::new(Stored { seq, event }), message.length)),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! One open socket, whichever way it came in.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -119,8 +119,8 @@ pub struct Connection {
     since: Timestamp,
     /// When its token runs out, in milliseconds since 1970.
     expires_at: AtomicI64,
-    /// It is to be closed; nothing is pushed to it any more.
-    doomed: AtomicBool,
+    /// It is to be closed, for this reason; nothing is pushed to it any more.
+    doomed: OnceLock<Closing>,
     lifecycle: Lifecycle,
 }
 
@@ -144,7 +144,7 @@ impl Connection {
             own: Mutex::default(),
             since: now,
             expires_at: AtomicI64::new(expires_at),
-            doomed: AtomicBool::new(false),
+            doomed: OnceLock::new(),
             lifecycle,
         }
     }
@@ -181,7 +181,13 @@ impl Connection {
     /// Whether it is to be closed.
     #[must_use]
     pub fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Relaxed)
+        self.doomed.get().is_some()
+    }
+
+    /// Why it was closed, in a word.
+    #[must_use]
+    pub fn end(&self) -> &'static str {
+        self.doomed.get().map_or("left", |why| why.word())
     }
 
     /// Whether the other end is still there. One that is just connecting counts as there for a while.
@@ -398,7 +404,7 @@ impl Connection {
 
     /// Ends the connection. The client has a moment to read why, if it reads at all; then its transport ends.
     pub fn close(&self, why: Closing) {
-        let first = !self.doomed.swap(true, Ordering::Relaxed);
+        let first = self.doomed.set(why).is_ok();
         if first {
             tracing::debug!(socket.id = self.id, reason = why.word(), "a socket is closed");
         }

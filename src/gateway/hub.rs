@@ -18,6 +18,7 @@ use crate::domain::frame::Frame;
 use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
 use crate::domain::typing::Typing;
+use crate::metrics::Metrics;
 
 /// Locks that the users are spread over.
 const SHARDS: usize = 16;
@@ -35,12 +36,13 @@ pub struct Hub {
     epoch: u64,
     /// Everything up to here has been pushed.
     position: AtomicU64,
+    metrics: Metrics,
 }
 
 impl Hub {
     /// Nobody is here yet.
     #[must_use]
-    pub fn new(clock: Clock, epoch: u64) -> Self {
+    pub fn new(clock: Clock, epoch: u64, metrics: Metrics) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
@@ -48,6 +50,7 @@ impl Hub {
             clock,
             epoch,
             position: AtomicU64::new(0),
+            metrics,
         }
     }
 
@@ -82,23 +85,24 @@ impl Hub {
     pub fn attach(&self, user: UserId, connection: Arc<Connection>) {
         self.shard(user).entry(user).or_default().push(connection);
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.metrics.socket_opened();
     }
 
     /// A socket is gone. Says whether it was here, so that its end is counted once.
     pub fn detach(&self, user: UserId, id: ConnectionId) -> bool {
         let mut shard = self.shard(user);
         let Some(connections) = shard.get_mut(&user) else { return false };
-        let before = connections.len();
-        connections.retain(|connection| connection.id != id);
-        let gone = connections.len() < before;
+        let place = connections.iter().position(|connection| connection.id == id);
+        let gone = place.map(|place| connections.swap_remove(place));
         if connections.is_empty() {
             shard.remove(&user);
         }
         drop(shard);
-        if gone {
+        if let Some(connection) = &gone {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.socket_closed(connection.end());
         }
-        gone
+        gone.is_some()
     }
 
     /// Tells everybody concerned of an event.
@@ -160,6 +164,7 @@ impl Hub {
 
     fn send(&self, listeners: &Connections, frame: &Frame) {
         let now = self.clock.now();
+        self.metrics.pushed(listeners.len());
         for connection in listeners {
             if connection.expired(now) {
                 connection.close(Closing::Expired);

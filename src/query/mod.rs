@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::command::directory::Directory;
 use crate::domain::clock::Clock;
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use recent::Recent;
 use sync::Readers;
@@ -28,6 +29,7 @@ pub struct Queries {
     pub(crate) directory: Directory,
     pub(crate) recent: Arc<Recent>,
     pub(crate) readers: Readers,
+    pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
 }
 

@@ -102,6 +102,15 @@ impl Queries {
 
     /// What a user has missed since a cursor, at most `limit` events.
     pub async fn missed(&self, user: UserId, cursor: &str, limit: usize) -> Resumed {
+        let resumed = self.find_missed(user, cursor, limit).await;
+        self.metrics.resumed(match &resumed {
+            Resumed::Recovered(_) => "recovered",
+            Resumed::Lost(lost, _) => lost.word(),
+        });
+        resumed
+    }
+
+    async fn find_missed(&self, user: UserId, cursor: &str, limit: usize) -> Resumed {
         let Ok(cursor) = cursor.parse::<Cursor>() else {
             return Resumed::Lost(Lost::MalformedCursor, self.position());
         };

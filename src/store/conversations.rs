@@ -151,7 +151,7 @@ impl Store {
         }
         let filter = doc! { "participants.userId": user.to_string(), "changeSeq": { "$gt": stored_seq(seq) } };
         let conversations = self.collection::<Row>(NAME);
-        let rows = bounded(async {
+        let rows = self.read(async {
             let find = conversations.find(filter).projection(doc! { "_id": 1 }).limit(i64::from(limit));
             find.await?.try_collect::<Vec<_>>().await
         });

@@ -116,7 +116,7 @@ impl Store {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let messages = self.collection::<MessageDocument>(NAME);
         let found =
-            bounded(async { messages.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await });
+            self.read(async { messages.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await });
         Ok(found.await?.into_iter().map(MessageDocument::into_message).collect())
     }
 

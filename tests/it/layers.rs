@@ -18,10 +18,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["config", "lifecycle", "metrics"]),
     ("presence", &["broker", "store", "lifecycle"]),
     ("command", &["auth", "broker", "lifecycle", "store"]),
-    ("query", &["auth", "broker", "store", "command"]),
+    ("query", &["auth", "broker", "store", "command", "metrics"]),
     ("consumer", &["broker", "store"]),
     ("api", &["auth", "command", "query", "problem"]),
-    ("gateway", &["auth", "command", "config", "lifecycle", "presence", "problem", "query"]),
+    ("gateway", &["auth", "command", "config", "lifecycle", "metrics", "presence", "problem", "query"]),
     ("contracts", &["api", "broker", "config"]),
     ("server", &["api", "command", "config", "gateway", "lifecycle", "metrics", "problem", "query", "telemetry"]),
     (

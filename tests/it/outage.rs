@@ -100,7 +100,7 @@ async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
     let database = Database::start("outage").await;
     let tenant = database.tenant().await;
     let app = Box::pin(App::start(&config(&tenant), Roles::ALL)).await.expect("an instance starts");
-    let world = World { rest: Rest::new(app.address), app: Some(app), tenant };
+    let world = World { rest: Rest::new(app.address), config: config(&tenant), app: Some(app), tenant };
     let (ana, ben, conversation) = world.pair().await;
     let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
     ana.say(&conversation, "before").await;
