@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
 use super::ids::{ConversationId, MessageId, UserId};
+use super::message::Message;
+use super::notification::excerpt;
 use super::user::Role;
 use crate::error::{Code, Error, Result};
 
@@ -178,6 +180,20 @@ pub struct LastMessage {
     pub excerpt: String,
     /// When it was sent.
     pub created_at: Timestamp,
+}
+
+impl LastMessage {
+    /// A message at its place in the log, as lists show it.
+    #[must_use]
+    pub fn of(seq: u64, message: &Message) -> Self {
+        Self {
+            id: message.id,
+            seq,
+            sender_id: message.sender_id,
+            excerpt: excerpt(&message.text),
+            created_at: message.created_at,
+        }
+    }
 }
 
 #[cfg(test)]

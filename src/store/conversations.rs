@@ -3,34 +3,35 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
-use mongodb::Namespace;
-use mongodb::bson::{DateTime, Document, doc};
-use mongodb::options::UpdateOneModel;
+use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, bounded, existing, insert_missing, seq, stored_seq, stored_time, time};
+use super::once::insert_missing;
+use super::{Store, bounded, seq, stored_seq, stored_time, time};
 use crate::domain::conversation::{Context, Conversation, Kind, LastMessage, Participant};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::page::{Edge, Page};
-use crate::domain::receipt::Receipt;
 use crate::domain::user::Role;
 use crate::error::Result;
 
-const NAME: &str = "conversations";
+pub(super) const NAME: &str = "conversations";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ParticipantDocument {
-    user_id: UserId,
+pub(super) struct ParticipantDocument {
+    pub(super) user_id: UserId,
     role: Role,
-    read_seq: i64,
+    pub(super) read_seq: i64,
     delivered_seq: i64,
+    /// The seq of their last receipt, whatever mark it carried.
+    #[serde(default)]
+    pub(super) change_seq: i64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LastMessageDocument {
-    id: MessageId,
+pub(super) struct LastMessageDocument {
+    pub(super) id: MessageId,
     seq: i64,
     sender_id: UserId,
     excerpt: String,
@@ -39,21 +40,24 @@ struct LastMessageDocument {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ConversationDocument {
+pub(super) struct ConversationDocument {
     #[serde(rename = "_id")]
-    id: ConversationId,
+    pub(super) id: ConversationId,
     kind: Kind,
-    participants: Vec<ParticipantDocument>,
+    pub(super) participants: Vec<ParticipantDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     context: Option<Context>,
     created_by: UserId,
     created_at: DateTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_message: Option<LastMessageDocument>,
+    pub(super) last_message: Option<LastMessageDocument>,
     /// The seq of its newest message, or of its opening: what lists are ordered by.
-    last_seq: i64,
-    /// The seq of the last event that touched it.
-    change_seq: i64,
+    pub(super) last_seq: i64,
+    /// The seq of the last event that touched it: the highest of its messages' and its participants'.
+    pub(super) change_seq: i64,
+    /// The highest seq at which the log repeats one of its messages. See `touch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) copy_seq: Option<i64>,
 }
 
 /// A conversation as a list shows it.
@@ -69,6 +73,18 @@ pub struct Listed {
     pub last_seq: u64,
 }
 
+impl From<&LastMessage> for LastMessageDocument {
+    fn from(last: &LastMessage) -> Self {
+        Self {
+            id: last.id,
+            seq: stored_seq(last.seq),
+            sender_id: last.sender_id,
+            excerpt: last.excerpt.clone(),
+            created_at: stored_time(last.created_at),
+        }
+    }
+}
+
 impl ConversationDocument {
     fn opened(at: u64, conversation: &Conversation) -> Self {
         let participant = |participant: &Participant| ParticipantDocument {
@@ -76,6 +92,7 @@ impl ConversationDocument {
             role: participant.role,
             read_seq: 0,
             delivered_seq: 0,
+            change_seq: 0,
         };
         Self {
             id: conversation.id,
@@ -87,6 +104,7 @@ impl ConversationDocument {
             last_message: None,
             last_seq: stored_seq(at),
             change_seq: stored_seq(at),
+            copy_seq: None,
         }
     }
 
@@ -142,22 +160,6 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// A user's conversations that something happened in behind this seq, at most `limit`.
-    pub async fn conversations_changed_since(&self, user: UserId, seq: u64, limit: u32) -> Result<Vec<ConversationId>> {
-        #[derive(Deserialize)]
-        struct Row {
-            #[serde(rename = "_id")]
-            id: ConversationId,
-        }
-        let filter = doc! { "participants.userId": user.to_string(), "changeSeq": { "$gt": stored_seq(seq) } };
-        let conversations = self.collection::<Row>(NAME);
-        let rows = self.read(async {
-            let find = conversations.find(filter).projection(doc! { "_id": 1 }).limit(i64::from(limit));
-            find.await?.try_collect::<Vec<_>>().await
-        });
-        Ok(rows.await?.into_iter().map(|row| row.id).collect())
-    }
-
     /// Everybody whom each of these users shares a conversation with, in the 1,000 most recent conversations of each.
     pub async fn contacts_of(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<UserId>>> {
         const LIMIT: u32 = 1_000;
@@ -210,58 +212,34 @@ impl Store {
     /// Projects conversations that were opened.
     pub async fn insert_conversations(&self, opened: &[(u64, &Conversation)]) -> Result<()> {
         let documents: Vec<_> = opened.iter().map(|(at, one)| ConversationDocument::opened(*at, one)).collect();
-        insert_missing(&self.collection(NAME), &documents).await
+        insert_missing(&self.collection(NAME), &documents).await.map(drop)
     }
 
-    /// Projects newest messages and receipts. Returns the conversations that are not there yet.
-    pub async fn touch_conversations(
+    /// A user's conversations that an event after `since` has touched, in the order of their last such event.
+    pub async fn conversations_changed_since(
         &self,
-        newest: &[(ConversationId, LastMessage)],
-        receipts: &[(u64, Receipt)],
+        user: UserId,
+        since: u64,
+        limit: u32,
     ) -> Result<Vec<ConversationId>> {
-        let namespace = Namespace { db: self.database.name().to_owned(), coll: NAME.to_owned() };
-        let model = |filter: Document, update: Document| {
-            UpdateOneModel::builder().namespace(namespace.clone()).filter(filter).update(update).build()
-        };
-        let mut models = Vec::with_capacity(newest.len() + receipts.len());
-        let mut touched: Vec<ConversationId> = Vec::with_capacity(models.capacity());
-        for (id, last) in newest {
-            let at = stored_seq(last.seq);
-            let last = doc! {
-                "id": last.id.to_string(),
-                "seq": at,
-                "senderId": last.sender_id.to_string(),
-                "excerpt": &last.excerpt,
-                "createdAt": stored_time(last.created_at),
-            };
-            models.push(model(
-                doc! { "_id": id.to_string(), "lastSeq": { "$lt": at } },
-                doc! { "$set": { "lastMessage": last, "lastSeq": at }, "$max": { "changeSeq": at } },
-            ));
-            touched.push(*id);
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(rename = "_id")]
+            id: ConversationId,
         }
-        for (at, receipt) in receipts {
-            let read = stored_seq(receipt.read_seq);
-            let behind = doc! { "$elemMatch": { "userId": receipt.user_id.to_string(), "readSeq": { "$lt": read } } };
-            models.push(model(
-                doc! { "_id": receipt.conversation_id.to_string(), "participants": behind },
-                doc! { "$set": { "participants.$.readSeq": read }, "$max": { "changeSeq": stored_seq(*at) } },
-            ));
-            touched.push(receipt.conversation_id);
-        }
-        if models.is_empty() {
-            return Ok(Vec::new());
-        }
-        let wanted = i64::try_from(models.len()).unwrap_or(i64::MAX);
-        let done = bounded(self.client.bulk_write(models).ordered(false)).await?;
-        if done.matched_count >= wanted {
-            return Ok(Vec::new());
-        }
-        // Something did not match: it was projected before, or its conversation is not there yet.
-        touched.sort_unstable();
-        touched.dedup();
-        let ids: Vec<String> = touched.iter().map(ToString::to_string).collect();
-        let known = existing(&self.collection(NAME), &ids).await?;
-        Ok(touched.into_iter().zip(ids).filter(|(_, text)| !known.contains(text)).map(|(id, _)| id).collect())
+        let filter = doc! { "participants.userId": user.to_string(), "changeSeq": { "$gt": stored_seq(since) } };
+        let conversations = self.collection::<Row>(NAME);
+        let rows = self.read(async {
+            let find = conversations.find(filter).projection(doc! { "_id": 1 });
+            find.sort(doc! { "changeSeq": 1 }).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
+        });
+        Ok(rows.await?.into_iter().map(|row| row.id).collect())
+    }
+
+    /// Conversations as they are stored; those that are not there are left out.
+    pub(super) async fn stored_conversations(&self, ids: &[ConversationId]) -> Result<Vec<ConversationDocument>> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let conversations = self.collection::<ConversationDocument>(NAME);
+        bounded(async { conversations.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await }).await
     }
 }

@@ -4,7 +4,8 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, insert_missing, seq, stored_seq, stored_time, time};
+use super::once::Placed;
+use super::{Known, Store, bounded, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{Kind, Message};
 use crate::error::Result;
@@ -58,6 +59,22 @@ impl MessageDocument {
         };
         (seq(self.seq), message)
     }
+}
+
+impl Placed for MessageDocument {
+    const NAME: &'static str = NAME;
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
+    }
+}
+
+fn documents(sent: &[(u64, &Message)]) -> Vec<MessageDocument> {
+    sent.iter().map(|(at, message)| MessageDocument::sent(*at, message)).collect()
 }
 
 /// Which messages of a conversation, by seq.
@@ -120,9 +137,24 @@ impl Store {
         Ok(found.await?.into_iter().map(MessageDocument::into_message).collect())
     }
 
-    /// Projects messages that were sent.
-    pub async fn insert_messages(&self, sent: &[(u64, &Message)]) -> Result<()> {
-        let documents: Vec<_> = sent.iter().map(|(at, message)| MessageDocument::sent(*at, message)).collect();
-        insert_missing(&self.collection(NAME), &documents).await
+    /// Projects messages that were sent, each id once. Returns those that were there before.
+    pub async fn insert_messages(&self, sent: &[(u64, &Message)]) -> Result<Vec<Known>> {
+        self.insert_once(&documents(sent)).await
+    }
+
+    /// Moves messages to these places, which are earlier than the ones they were found at.
+    pub async fn advance_messages(&self, sent: &[(u64, &Message)]) -> Result<()> {
+        self.advance(&documents(sent)).await
+    }
+
+    /// The newest message of a conversation and the highest seq of any event that touched one of its messages.
+    pub(super) async fn head_of(&self, conversation: &str) -> Result<Option<(u64, Message, u64)>> {
+        let messages = self.collection::<MessageDocument>(NAME);
+        let last = |by: &str| messages.find_one(doc! { "conversationId": conversation }).sort(doc! { by: -1 });
+        let (newest, changed) = (bounded(last("seq")).await?, bounded(last("changeSeq")).await?);
+        Ok(newest.zip(changed).map(|(newest, changed)| {
+            let (at, message) = newest.into_message();
+            (at, message, seq(changed.change_seq))
+        }))
     }
 }

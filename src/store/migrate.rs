@@ -27,7 +27,13 @@ pub(super) async fn run(store: &Store) -> Result<()> {
                 IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build(),
             ],
         ),
-        ("conversations", vec![index(doc! { "participants.userId": 1, "lastSeq": -1 })]),
+        (
+            "conversations",
+            vec![
+                index(doc! { "participants.userId": 1, "lastSeq": -1 }),
+                index(doc! { "participants.userId": 1, "changeSeq": 1 }),
+            ],
+        ),
         (
             "messages",
             vec![unique(doc! { "conversationId": 1, "seq": 1 }), index(doc! { "conversationId": 1, "changeSeq": 1 })],

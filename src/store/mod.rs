@@ -10,14 +10,15 @@ pub mod messages;
 pub mod meta;
 pub mod migrate;
 pub mod notifications;
+mod once;
 pub mod sessions;
+pub mod touch;
 pub mod users;
 
-use std::collections::HashSet;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{DateTime, doc};
 use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
@@ -28,6 +29,8 @@ use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use gate::Gate;
+
+pub use once::Known;
 
 /// How long an operation of a consumer, or of the start, may take. They can wait, and try again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -146,42 +149,6 @@ fn is_duplicate(error: &MongoError) -> bool {
         ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
         _ => false,
     }
-}
-
-/// Inserts what is not there yet: a document whose key exists is an event that was projected before.
-async fn insert_missing<T>(collection: &Collection<T>, documents: &[T]) -> Result<()>
-where
-    T: serde::Serialize + Send + Sync,
-{
-    if documents.is_empty() {
-        return Ok(());
-    }
-    let inserted = tokio::time::timeout(PATIENCE, collection.insert_many(documents).ordered(false).into_future()).await;
-    match inserted {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => match &*error.kind {
-            ErrorKind::InsertMany(failed)
-                if failed.write_concern_error.is_none()
-                    && failed.write_errors.as_ref().is_some_and(|errors| {
-                        !errors.is_empty() && errors.iter().all(|error| error.code == DUPLICATE_KEY)
-                    }) =>
-            {
-                Ok(())
-            }
-            _ => Err(failure(error)),
-        },
-        Err(late) => Err(away().caused_by(late)),
-    }
-}
-
-/// Which of these ids exist.
-async fn existing(collection: &Collection<Document>, ids: &[String]) -> Result<HashSet<String>> {
-    use futures_util::TryStreamExt as _;
-    let found = bounded(async {
-        let cursor = collection.find(doc! { "_id": { "$in": ids } }).projection(doc! { "_id": 1 }).await?;
-        cursor.try_collect::<Vec<Document>>().await
-    });
-    Ok(found.await?.iter().filter_map(|found| found.get_str("_id").ok().map(str::to_owned)).collect())
 }
 
 fn stored_time(time: Timestamp) -> DateTime {

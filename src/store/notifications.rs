@@ -4,7 +4,8 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, insert_missing, seq, stored_seq, stored_time, time};
+use super::once::Placed;
+use super::{Store, bounded, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, NotificationId, UserId};
 use crate::domain::notification::{Data, Kind, Notification};
 use crate::domain::page::{Edge, Page};
@@ -71,6 +72,18 @@ impl NotificationDocument {
     }
 }
 
+impl Placed for NotificationDocument {
+    const NAME: &'static str = NAME;
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
+    }
+}
+
 impl Store {
     /// A user's notifications, newest first.
     pub async fn notifications_of(
@@ -95,9 +108,13 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Projects notifications that were made.
+    /// Projects notifications that were made, each id once. One that was made twice is the earlier one.
     pub async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
         let documents: Vec<_> = made.iter().map(|(at, one)| NotificationDocument::made(*at, one)).collect();
-        insert_missing(&self.collection(NAME), &documents).await
+        let known = self.insert_once(&documents).await?;
+        let late = known.iter().filter(|known| known.seq > made[known.place].0);
+        let late: Vec<_> =
+            late.map(|known| made[known.place]).map(|(at, one)| NotificationDocument::made(at, one)).collect();
+        self.advance(&late).await
     }
 }

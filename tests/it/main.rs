@@ -6,6 +6,7 @@ mod accounts;
 mod chat;
 mod contracts;
 mod crash;
+mod drills;
 mod guarantees;
 mod history;
 mod http;

@@ -1,0 +1,3 @@
+//! Drills: what is promised, held to it by force.
+
+mod projection;

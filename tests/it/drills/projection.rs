@@ -1,0 +1,286 @@
+//! Projection order: whatever the interleaving, duplication and batching of the log over several appliers, the documents
+//! are those of a projection in order, and those of a log in which nothing was sent twice.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, doc};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedMutRandom as _, IndexedRandom as _, SliceRandom as _};
+use rand::{Rng as _, SeedableRng as _};
+use shoptalk::broker::consume::{Delivery, Handler as _, Verdict};
+use shoptalk::consumer::persist::Persist;
+use shoptalk::domain::clock::{Timestamp, random_bits};
+use shoptalk::domain::conversation::{Conversation, Kind, Participant};
+use shoptalk::domain::event::{self, Body, Event, Stored};
+use shoptalk::domain::ids::{ConversationId, EventId, MessageId, UserId};
+use shoptalk::domain::message::{self, Message};
+use shoptalk::domain::notification::{self, Notification};
+use shoptalk::domain::receipt::Receipt;
+use shoptalk::domain::trace::TraceContext;
+use shoptalk::domain::user::Role;
+use shoptalk::store::Store;
+
+use crate::support::servers::{self, Tenant};
+use crate::support::world;
+
+/// Appliers at work at once.
+const APPLIERS: usize = 4;
+/// Events of one log, about.
+const EVENTS: usize = 160;
+/// More rounds than any honest projection needs.
+const ROUNDS: usize = 40;
+/// The collections that are a projection of the log.
+const PROJECTED: [&str; 3] = ["conversations", "messages", "notifications"];
+
+/// A log, and which of its events repeat an earlier one.
+struct Log {
+    events: Vec<Stored>,
+    copies: HashSet<u64>,
+}
+
+fn users() -> Vec<UserId> {
+    (1..=4).map(UserId::from_bits).collect()
+}
+
+fn at(seq: u64, body: Body) -> Stored {
+    let event = Event {
+        id: EventId::from_bits(seq.into()),
+        version: event::VERSION,
+        actor: UserId::from_bits(1),
+        occurred_at: time(seq),
+        recipients: users(),
+        body,
+    };
+    Stored { seq, event }
+}
+
+fn time(seq: u64) -> Timestamp {
+    Timestamp::from_millis(1_732_000_000_000 + i64::try_from(seq).expect("a small seq"))
+}
+
+fn opening(seq: u64, id: ConversationId) -> Stored {
+    let participants = users().into_iter().map(|user_id| Participant { user_id, role: Role::Buyer }).collect();
+    let created_by = UserId::from_bits(1);
+    at(
+        seq,
+        Body::Conversation(Conversation {
+            id,
+            kind: Kind::Group,
+            participants,
+            context: None,
+            created_by,
+            created_at: time(seq),
+        }),
+    )
+}
+
+/// A log as clients make it: conversations open one after the other, messages are sent again long after the first time
+/// (with another text and time), marks go up and come late, notifications are made twice.
+fn log(random: &mut StdRng) -> Log {
+    let mut events: Vec<Stored> = Vec::new();
+    let mut copies = HashSet::new();
+    let mut open: Vec<ConversationId> = Vec::new();
+    let mut said: Vec<Message> = Vec::new();
+    let mut told: Vec<Notification> = Vec::new();
+    let mut seq = random.random_range(0..5);
+    while events.len() < EVENTS {
+        // Not every place in the log is taken.
+        seq += random.random_range(1..3);
+        let conversation = open.choose(random).copied();
+        let pick = random.random_range(0..100);
+        let stored = match (conversation, pick) {
+            (None, _) | (_, 0..3) if open.len() < 4 => {
+                let id = ConversationId::from_bits(100 + open.len() as u128);
+                open.push(id);
+                opening(seq, id)
+            }
+            (Some(_), 3..25) if !said.is_empty() => {
+                copies.insert(seq);
+                let first = said.choose(random).expect("something was said").clone();
+                at(seq, Body::Message(Message { text: format!("$again {seq}"), created_at: time(seq), ..first }))
+            }
+            (Some(_), 25..35) if !told.is_empty() => {
+                copies.insert(seq);
+                let first = told.choose(random).expect("somebody was told").clone();
+                at(seq, Body::Notification(Notification { created_at: time(seq), ..first }))
+            }
+            (Some(conversation_id), 35..60) => {
+                let user_id = *users().choose(random).expect("users");
+                at(seq, Body::Receipt(Receipt { conversation_id, user_id, read_seq: random.random_range(1..=seq) }))
+            }
+            (Some(_), 60..70) if !said.is_empty() => {
+                let about = said.choose(random).expect("something was said");
+                let made =
+                    notification::of_message(about, &users()).find(|new| told.iter().all(|old| old.id != new.id));
+                let Some(made) = made else { continue };
+                told.push(made.clone());
+                at(seq, Body::Notification(made))
+            }
+            (Some(conversation_id), _) => {
+                let message = Message {
+                    id: MessageId::from_bits(seq.into()),
+                    conversation_id,
+                    sender_id: *users().choose(random).expect("users"),
+                    sender_name: "Ana".into(),
+                    kind: message::Kind::Text,
+                    text: format!("$text {seq}"),
+                    client_message_id: Some(seq.to_string()),
+                    created_at: time(seq),
+                };
+                said.push(message.clone());
+                at(seq, Body::Message(message))
+            }
+            (None, _) => continue,
+        };
+        events.push(stored);
+    }
+    Log { events, copies }
+}
+
+fn delivery(stored: &Stored) -> Delivery {
+    Delivery { stored: stored.clone(), trace: TraceContext::root(1) }
+}
+
+/// One applier's share, in batches. Returns what it was told to try again.
+async fn apply(applier: &Persist, batches: &[Vec<Stored>]) -> Vec<Stored> {
+    let mut again = Vec::new();
+    for batch in batches {
+        let deliveries: Vec<Delivery> = batch.iter().map(delivery).collect();
+        for (stored, verdict) in batch.iter().zip(applier.handle(&deliveries).await) {
+            match verdict {
+                Verdict::Done => {}
+                Verdict::Retry { .. } => again.push(stored.clone()),
+                Verdict::Reject { why } => panic!("{} was rejected: {why}", stored.seq),
+            }
+        }
+    }
+    again
+}
+
+/// Deliveries as a broker makes them at its worst: in any order, several times, to several appliers in batches of any size.
+async fn apply_wildly(appliers: &[Persist], events: &[Stored], random: &mut StdRng) {
+    let mut waiting: Vec<Stored> = events.to_vec();
+    for round in 0..ROUNDS {
+        for _ in 0..waiting.len() / 4 {
+            waiting.extend(events.choose(random).cloned());
+        }
+        // Now and then nearly in order, as after the loss of one instance, now and then not at all.
+        match round % 3 {
+            0 if random.random_bool(0.5) => waiting.sort_by_key(|stored| stored.seq / 7),
+            1 => waiting.reverse(),
+            _ => waiting.shuffle(random),
+        }
+        let mut shares: Vec<Vec<Vec<Stored>>> = vec![vec![Vec::new()]; appliers.len()];
+        for stored in waiting.drain(..) {
+            let share = shares.choose_mut(random).expect("appliers");
+            if random.random_bool(0.2) {
+                share.push(Vec::new());
+            }
+            share.last_mut().expect("a batch").push(stored);
+        }
+        let done = join_all(appliers.iter().zip(&shares).map(|(applier, batches)| apply(applier, batches))).await;
+        waiting.extend(done.into_iter().flatten());
+        if waiting.is_empty() {
+            return;
+        }
+    }
+    panic!("{} events are never done", waiting.len());
+}
+
+struct Tables {
+    client: Client,
+    tenant: Tenant,
+}
+
+impl Tables {
+    async fn start() -> Self {
+        let tenant = servers::tenant().await;
+        let client = Client::with_uri_str(&tenant.mongodb_uri).await.expect("the database");
+        Self { client, tenant }
+    }
+
+    async fn store(&self, name: &str) -> Store {
+        let mut config = world::config(&self.tenant).store;
+        config.database = self.name(name);
+        Store::connect(&config).await.expect("the database")
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}_{name}", self.tenant.database)
+    }
+
+    /// Every document of the projection, by collection and id.
+    async fn dump(&self, name: &str) -> Vec<Document> {
+        let database = self.client.database(&self.name(name));
+        let mut all = Vec::new();
+        for collection in PROJECTED {
+            let found = database.collection::<Document>(collection).find(doc! {}).sort(doc! { "_id": 1 }).await;
+            let found: Vec<Document> = found.expect("an answer").try_collect().await.expect("documents");
+            all.extend(found.into_iter().map(|document| doc! { "in": collection, "document": document }));
+        }
+        database.drop().await.expect("dropped");
+        all
+    }
+}
+
+/// What only remembers that something was sent twice.
+fn without_memory(mut documents: Vec<Document>) -> Vec<Document> {
+    for one in &mut documents {
+        if let Some(Bson::Document(document)) = one.get_mut("document") {
+            document.remove("copySeq");
+        }
+    }
+    documents
+}
+
+fn assert_same(seed: u64, what: &str, wanted: &[Document], found: &[Document]) {
+    assert_eq!(wanted.len(), found.len(), "seed {seed}: {what}: as many documents");
+    for (wanted, found) in wanted.iter().zip(found) {
+        assert_eq!(wanted, found, "seed {seed}: {what}");
+    }
+}
+
+/// One log, projected three ways.
+async fn drill(tables: &Tables, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let log = log(&mut random);
+    let [ordered, plain, wild] = ["ordered", "plain", "wild"].map(|way| format!("{seed}_{way}"));
+
+    let persist = Persist::new(tables.store(&ordered).await);
+    let again = apply(&persist, &log.events.iter().map(|one| vec![one.clone()]).collect::<Vec<_>>()).await;
+    assert!(again.is_empty(), "seed {seed}: in order nothing has to wait");
+    let ordered = tables.dump(&ordered).await;
+
+    let first: Vec<Vec<Stored>> =
+        log.events.iter().filter(|one| !log.copies.contains(&one.seq)).map(|one| vec![one.clone()]).collect();
+    apply(&Persist::new(tables.store(&plain).await), &first).await;
+    let plain = tables.dump(&plain).await;
+    assert_same(seed, "a log without copies", &plain, &without_memory(ordered.clone()));
+
+    let store = tables.store(&wild).await;
+    let appliers: Vec<Persist> = (0..APPLIERS).map(|_| Persist::new(store.clone())).collect();
+    apply_wildly(&appliers, &log.events, &mut random).await;
+    assert_same(seed, "any order", &ordered, &tables.dump(&wild).await);
+}
+
+async fn drills(count: usize) {
+    let tables = Tables::start().await;
+    // Some that are always the same, and as many that nobody has seen before.
+    let fresh = || u64::try_from(random_bits() >> 96).expect("32 bits");
+    let seeds = (1..).flat_map(|seed| [seed, fresh()]).take(count);
+    futures_util::stream::iter(seeds).for_each_concurrent(4, |seed| drill(&tables, seed)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projection_order() {
+    drills(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the long version, for make drills"]
+async fn projection_order_long() {
+    drills(200).await;
+}
