@@ -16,6 +16,7 @@ use async_nats::jetstream::{AckKind, Message};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tracing::Instrument as _;
 
+use super::dead::{self, Death};
 use super::subject::Subject;
 use super::topology::{Durable, StreamName};
 use super::{Broker, away, decode, jittered};
@@ -342,14 +343,9 @@ impl<H: Handler> Runner<H> {
     async fn bury(&self, message: &Message, attempts: i64, why: &Error) {
         let seq = message.info().map(|info| info.stream_sequence).unwrap_or_default();
         tracing::error!(consumer.name = self.durable.name(), event.seq = seq, attempts, error = %why, "a delivery is dead");
-        let mut headers = message.headers.clone().unwrap_or_default();
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{}:{seq}", self.durable.name()).as_str());
-        headers.insert("Shoptalk-Subject", message.subject.as_str());
-        headers.insert("Shoptalk-Seq", seq.to_string());
-        headers.insert("Shoptalk-Attempts", attempts.to_string());
-        headers.insert("Shoptalk-Reason", why.reason());
-        headers.insert("Shoptalk-Error", why.to_string().replace(['\r', '\n'], " "));
-        let letter = PublishMessage::build().payload(message.payload.clone()).headers(headers);
+        let death = Death { durable: self.durable, seq, attempts, why };
+        let (headers, payload) = dead::write(message, &death, self.broker.client.max_payload());
+        let letter = PublishMessage::build().payload(payload).headers(headers);
         let copied =
             async { self.broker.jetstream.send_publish(Subject::Dead(self.durable).to_string(), letter).await?.await };
         match copied.await {

@@ -4,12 +4,14 @@
 //! delivery is acknowledged in one place, `consume`; every subject and name comes from `subject` and `topology`.
 
 pub mod consume;
+pub mod dead;
 mod gauges;
 pub mod kv;
 pub mod link;
 pub mod live;
 pub mod publish;
 pub mod read;
+pub mod scan;
 pub mod subject;
 pub mod tail;
 pub mod topology;

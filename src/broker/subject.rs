@@ -55,6 +55,12 @@ pub const MESSAGES: &str = "chat.*.message";
 /// Every typing signal.
 pub const TYPING: &str = "live.typing.*";
 
+/// Every event about one conversation.
+#[must_use]
+pub fn of_conversation(id: ConversationId) -> String {
+    format!("chat.{id}.*")
+}
+
 impl Subject {
     /// Where an event goes.
     #[must_use]

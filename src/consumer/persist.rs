@@ -44,7 +44,8 @@ impl Persist {
             self.store.insert_notifications(&batch.made),
             self.store.note_highest_seq(batch.highest),
         );
-        (made?, noted?);
+        made?;
+        noted?;
         let late = batch.meet(&known?);
         // Messages are there before their conversations name them.
         let touched = self.store.touch_conversations(batch.touches()).await?;
@@ -177,4 +178,79 @@ fn verdicts(events: &[&Stored], unopened: &HashSet<ConversationId>) -> Vec<Verdi
             _ => Verdict::Done,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::event::{self, Event};
+    use crate::domain::ids::EventId;
+    use crate::domain::message::Kind;
+
+    const HERE: ConversationId = ConversationId::from_bits(1);
+    const ANA: UserId = UserId::from_bits(2);
+
+    fn stored(seq: u64, body: Body) -> Stored {
+        let event = Event {
+            id: EventId::from_bits(seq.into()),
+            version: event::VERSION,
+            actor: ANA,
+            occurred_at: Timestamp::from_millis(0),
+            recipients: vec![ANA],
+            body,
+        };
+        Stored { seq, event }
+    }
+
+    fn receipt(seq: u64, read_seq: u64) -> Stored {
+        stored(seq, Body::Receipt(Receipt { conversation_id: HERE, user_id: ANA, read_seq }))
+    }
+
+    fn message(seq: u64, id: u128) -> Stored {
+        let message = Message {
+            id: MessageId::from_bits(id),
+            conversation_id: HERE,
+            sender_id: ANA,
+            sender_name: "Ana".into(),
+            kind: Kind::Text,
+            text: String::new(),
+            client_message_id: None,
+            created_at: Timestamp::from_millis(0),
+        };
+        stored(seq, Body::Message(message))
+    }
+
+    /// The newest message and the highest copy that a batch means, when these were there before.
+    fn meant(events: &[Stored], known: &[Known]) -> (Vec<u64>, Option<u64>, Option<u64>) {
+        let mut batch = Batch::of(&events.iter().collect::<Vec<_>>());
+        let late = batch.meet(known).iter().map(|(at, _)| *at).collect();
+        let (mut newest, mut copy) = (None, None);
+        for touch in batch.touches() {
+            match touch {
+                Touch::Newest(_, last) => newest = Some(last.seq),
+                Touch::Copy(_, at) => copy = Some(at),
+                Touch::Mark(_) => {}
+            }
+        }
+        (late, newest, copy)
+    }
+
+    #[test]
+    fn a_mark_and_its_place_rise_each_by_itself() {
+        let events = [receipt(9, 3), receipt(7, 5), receipt(9, 3)];
+        let batch = Batch::of(&events.iter().collect::<Vec<_>>());
+        let marks: Vec<(u64, u64)> = batch.marks.values().map(|mark| (mark.read_seq, mark.seq)).collect();
+        assert_eq!(marks, [(5, 9)]);
+    }
+
+    #[test]
+    fn a_message_counts_where_it_is_first() {
+        // In one batch, in any order.
+        assert_eq!(meant(&[message(8, 1), message(5, 2), message(4, 1)], &[]), (vec![], Some(5), Some(8)));
+        // The first one was there before, is delivered again, or comes after the second one.
+        assert_eq!(meant(&[message(8, 1), message(5, 2)], &[Known { place: 1, seq: 4 }]), (vec![], Some(5), Some(8)));
+        assert_eq!(meant(&[message(4, 1)], &[Known { place: 0, seq: 4 }]), (vec![], Some(4), None));
+        assert_eq!(meant(&[message(4, 1)], &[Known { place: 0, seq: 8 }]), (vec![4], Some(4), Some(8)));
+    }
 }
