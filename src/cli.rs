@@ -1,5 +1,8 @@
 //! The command line. The only place that prints.
 
+mod check;
+mod dead;
+
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -57,6 +60,20 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Dead letters: what the consumers could not do
+    Dead {
+        #[command(subcommand)]
+        command: dead::Dead,
+        #[command(flatten)]
+        configured: dead::Configured,
+    },
+    /// Compare the log with MongoDB
+    Check {
+        #[command(flatten)]
+        wanted: check::Wanted,
+        #[command(flatten)]
+        configured: dead::Configured,
+    },
     /// Run a program that ends when its parent does
     #[command(hide = true)]
     Guard {
@@ -84,6 +101,8 @@ pub fn run() -> ExitCode {
         Command::Serve { roles, config } => block_on(serve(roles, config.as_deref())),
         Command::Dev { data, config } => block_on(dev(&data, config.as_deref())),
         Command::Health { config } => block_on(health(config.as_deref())),
+        Command::Dead { command, configured } => block_on(dead::dead(command, configured)),
+        Command::Check { wanted, configured } => block_on(check::check(wanted, configured)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,8 +115,17 @@ pub fn run() -> ExitCode {
 
 /// Prints; that nobody reads it is no reason to stop.
 fn print(text: &str) {
+    write(text.as_bytes());
+}
+
+fn write(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// Tells how things go, beside what is printed.
+fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {

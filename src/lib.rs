@@ -13,9 +13,10 @@
 //! reads: api/ -> query/ -> MongoDB
 //! ```
 //!
-//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `metrics`, `embedded`; then `config`, `problem`,
-//! `telemetry`; then `broker`, `store`; then `presence`, `command`, `consumer`; then `query`; then `api`, `gateway`; then
-//! `contracts`, `server`, `app`, and `cli` on top. The table in `tests/it/layers.rs` says it in full, and is tested.
+//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `metrics`, `embedded`; then `config`,
+//! `problem`, `telemetry`; then `broker`, `store`; then `presence`, `command`, `consumer`; then `query`, `operate`; then
+//! `api`, `gateway`; then `contracts`, `server`, `app`, and `cli` on top. The table in `tests/it/layers.rs` says it in full,
+//! and is tested.
 
 pub mod api;
 pub mod app;
@@ -32,6 +33,7 @@ pub mod error;
 pub mod gateway;
 pub mod lifecycle;
 pub mod metrics;
+pub mod operate;
 pub mod presence;
 pub mod problem;
 pub mod query;

@@ -10,7 +10,7 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
 use super::consume::{Delivery, TRACEPARENT};
-use super::read::{Entry, Reading};
+use super::scan::{Entry, Reading};
 use super::subject::{self, Subject};
 use super::topology::{Durable, StreamName};
 use super::{Broker, away, decode};
@@ -180,7 +180,7 @@ impl Broker {
     pub async fn letters(&self, consumer: Option<Durable>) -> Result<Letters> {
         let filter = consumer.map_or_else(|| subject::DEAD.to_owned(), |durable| Subject::Dead(durable).to_string());
         let last = self.extent(StreamName::Dead).await?.last;
-        self.read(StreamName::Dead, Some(filter), 1, last).await.map(Letters)
+        self.scan(StreamName::Dead, Some(filter), 1, last).await.map(Letters)
     }
 
     /// The dead letter at this place.

@@ -20,7 +20,7 @@ pub(super) const NAME: &str = "conversations";
 #[serde(rename_all = "camelCase")]
 pub(super) struct ParticipantDocument {
     pub(super) user_id: UserId,
-    role: Role,
+    pub(super) role: Role,
     pub(super) read_seq: i64,
     delivered_seq: i64,
     /// The seq of their last receipt, whatever mark it carried.
@@ -43,12 +43,12 @@ pub(super) struct LastMessageDocument {
 pub(super) struct ConversationDocument {
     #[serde(rename = "_id")]
     pub(super) id: ConversationId,
-    kind: Kind,
+    pub(super) kind: Kind,
     pub(super) participants: Vec<ParticipantDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    context: Option<Context>,
-    created_by: UserId,
-    created_at: DateTime,
+    pub(super) context: Option<Context>,
+    pub(super) created_by: UserId,
+    pub(super) created_at: DateTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_message: Option<LastMessageDocument>,
     /// The seq of its newest message, or of its opening: what lists are ordered by.
@@ -73,6 +73,14 @@ pub struct Listed {
     pub last_seq: u64,
 }
 
+impl ParticipantDocument {
+    /// Takes over how far the same participant has got elsewhere.
+    pub(super) fn keep_marks(&mut self, known: &Self) {
+        (self.read_seq, self.delivered_seq) = (known.read_seq, known.delivered_seq);
+        self.change_seq = known.change_seq;
+    }
+}
+
 impl From<&LastMessage> for LastMessageDocument {
     fn from(last: &LastMessage) -> Self {
         Self {
@@ -86,7 +94,7 @@ impl From<&LastMessage> for LastMessageDocument {
 }
 
 impl ConversationDocument {
-    fn opened(at: u64, conversation: &Conversation) -> Self {
+    pub(super) fn opened(at: u64, conversation: &Conversation) -> Self {
         let participant = |participant: &Participant| ParticipantDocument {
             user_id: participant.user_id,
             role: participant.role,

@@ -14,10 +14,10 @@ const NAME: &str = "messages";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageDocument {
+pub(super) struct MessageDocument {
     #[serde(rename = "_id")]
     id: MessageId,
-    conversation_id: ConversationId,
+    pub(super) conversation_id: ConversationId,
     seq: i64,
     /// The seq of the last event that touched it.
     change_seq: i64,
@@ -73,7 +73,7 @@ impl Placed for MessageDocument {
     }
 }
 
-fn documents(sent: &[(u64, &Message)]) -> Vec<MessageDocument> {
+pub(super) fn documents(sent: &[(u64, &Message)]) -> Vec<MessageDocument> {
     sent.iter().map(|(at, message)| MessageDocument::sent(*at, message)).collect()
 }
 

@@ -4,6 +4,8 @@
 //! Every write that projects the log is idempotent and conditional on seq, so that redelivery, overlap and reordering
 //! between instances end in the same documents. What was found is turned into domain types before it leaves.
 
+pub mod audit;
+mod audit_conversations;
 pub mod conversations;
 mod gate;
 pub mod messages;
@@ -11,6 +13,7 @@ pub mod meta;
 pub mod migrate;
 pub mod notifications;
 mod once;
+pub mod places;
 pub mod sessions;
 pub mod touch;
 pub mod users;

@@ -5,7 +5,7 @@ use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 
 use super::once::Placed;
-use super::{Store, bounded, seq, stored_seq, stored_time, time};
+use super::{Store, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, NotificationId, UserId};
 use crate::domain::notification::{Data, Kind, Notification};
 use crate::domain::page::{Edge, Page};
@@ -24,7 +24,7 @@ struct DataDocument {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NotificationDocument {
+pub(super) struct NotificationDocument {
     #[serde(rename = "_id")]
     id: NotificationId,
     user_id: UserId,
@@ -84,6 +84,10 @@ impl Placed for NotificationDocument {
     }
 }
 
+pub(super) fn documents(made: &[(u64, &Notification)]) -> Vec<NotificationDocument> {
+    made.iter().map(|(at, one)| NotificationDocument::made(*at, one)).collect()
+}
+
 impl Store {
     /// A user's notifications, newest first.
     pub async fn notifications_of(
@@ -110,11 +114,9 @@ impl Store {
 
     /// Projects notifications that were made, each id once. One that was made twice is the earlier one.
     pub async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
-        let documents: Vec<_> = made.iter().map(|(at, one)| NotificationDocument::made(*at, one)).collect();
-        let known = self.insert_once(&documents).await?;
+        let known = self.insert_once(&documents(made)).await?;
         let late = known.iter().filter(|known| known.seq > made[known.place].0);
-        let late: Vec<_> =
-            late.map(|known| made[known.place]).map(|(at, one)| NotificationDocument::made(at, one)).collect();
-        self.advance(&late).await
+        let late: Vec<_> = late.map(|known| made[known.place]).collect();
+        self.advance(&documents(&late)).await
     }
 }

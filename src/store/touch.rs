@@ -161,29 +161,40 @@ impl Store {
         }
         let found = self.stored_conversations(&ids).await?;
         for known in found.iter().filter(|known| known.is_doubtful()) {
-            self.recount(known.id).await?;
+            self.recount(known.id, None).await?;
         }
         Ok(())
     }
 
-    /// Makes a conversation's newest message that of `messages`.
+    /// Makes a conversation's newest message that of `messages`; without any, what it was when it was opened, if the place
+    /// of that is given.
     ///
     /// A message is inserted before its conversation names it, so what the conversation names and `messages` does not have
     /// was a repeated one. Others may write meanwhile: this goes on until nothing was left to change.
-    pub(super) async fn recount(&self, id: ConversationId) -> Result<()> {
+    pub async fn recount(&self, id: ConversationId, opened: Option<u64>) -> Result<()> {
         for _ in 0..ROUNDS {
             // In this order: what was named before the messages were read is among them.
             let Some(found) = self.stored_conversations(&[id]).await?.pop() else { return Ok(()) };
-            let Some((at, message, changed)) = self.head_of(&id.to_string()).await? else { return Ok(()) };
-            let last = LastMessageDocument::from(&LastMessage::of(at, &message));
+            let head = self.head_of(&id.to_string()).await?;
+            let (at, changed, last) = match (&head, opened) {
+                (Some((at, message, changed)), _) => (*at, *changed, Some(LastMessage::of(*at, message))),
+                (None, Some(opened)) => (opened, opened, None),
+                (None, None) => return Ok(()),
+            };
+            let last = last.as_ref().map(LastMessageDocument::from);
             let receipts = found.participants.iter().map(|one| one.change_seq).max().unwrap_or_default();
             let (at, changed) = (stored_seq(at), stored_seq(changed).max(receipts));
-            if found.last_seq == at && found.change_seq == changed && found.last_message.as_ref() == Some(&last) {
+            if found.last_seq == at && found.change_seq == changed && found.last_message == last {
                 return Ok(());
             }
-            let last = serialize_to_bson(&last).map_err(Error::internal)?;
             let unchanged = doc! { "_id": id.to_string(), "lastSeq": found.last_seq, "changeSeq": found.change_seq };
-            let recounted = doc! { "$set": { "lastMessage": last, "lastSeq": at, "changeSeq": changed } };
+            let mut recounted = doc! { "$set": { "lastSeq": at, "changeSeq": changed } };
+            if let Some(last) = last {
+                let last = serialize_to_bson(&last).map_err(Error::internal)?;
+                recounted = doc! { "$set": { "lastMessage": last, "lastSeq": at, "changeSeq": changed } };
+            } else {
+                recounted.insert("$unset", doc! { "lastMessage": "" });
+            }
             bounded(self.collection::<Document>(NAME).update_one(unchanged, recounted)).await?;
         }
         Err(Error::internal(format!("the conversation {id} was changed again and again while it was recounted")))

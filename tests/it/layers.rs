@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("command", &["auth", "broker", "lifecycle", "store"]),
     ("query", &["auth", "broker", "store", "command", "metrics"]),
     ("consumer", &["broker", "store"]),
+    ("operate", &["broker", "config", "consumer", "lifecycle", "store"]),
     ("api", &["auth", "command", "query", "problem"]),
     ("gateway", &["auth", "command", "config", "lifecycle", "metrics", "presence", "problem", "query"]),
     ("contracts", &["api", "broker", "config"]),
@@ -41,7 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("cli", &["app", "config", "contracts", "embedded", "telemetry"]),
+    ("cli", &["app", "broker", "config", "contracts", "embedded", "lifecycle", "operate", "telemetry"]),
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

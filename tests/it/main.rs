@@ -12,6 +12,7 @@ mod history;
 mod http;
 mod layers;
 mod log;
+mod operate;
 mod outage;
 mod presence;
 mod refusals;

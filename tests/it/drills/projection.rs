@@ -284,3 +284,38 @@ async fn projection_order() {
 async fn projection_order_long() {
     drills(200).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_since_a_place_is_found() {
+    let store = Tables::start().await.store("since").await;
+    let (early, late) = (ConversationId::from_bits(1), ConversationId::from_bits(2));
+    let said = |seq: u64, conversation_id| Message {
+        id: MessageId::from_bits(seq.into()),
+        conversation_id,
+        sender_id: UserId::from_bits(1),
+        sender_name: "Ana".into(),
+        kind: message::Kind::Text,
+        text: seq.to_string(),
+        client_message_id: None,
+        created_at: time(seq),
+    };
+    let behind = Receipt { conversation_id: late, user_id: UserId::from_bits(2), read_seq: 1 };
+    let events = [
+        opening(1, early),
+        opening(2, late),
+        at(3, Body::Message(said(3, early))),
+        at(4, Body::Receipt(Receipt { read_seq: 2, ..behind })),
+        at(5, Body::Receipt(behind)),
+    ];
+    assert!(apply(&Persist::new(store.clone()), &[events.to_vec()]).await.is_empty());
+    for (since, limit, wanted) in
+        [(0, 9, vec![early, late]), (2, 1, vec![early]), (3, 9, vec![late]), (4, 9, vec![late]), (5, 9, vec![])]
+    {
+        let found = store.conversations_changed_since(UserId::from_bits(1), since, limit).await.expect("an answer");
+        assert_eq!(found, wanted, "since {since}");
+    }
+    let foreign = store.conversations_changed_since(UserId::from_bits(9), 0, 9).await.expect("an answer");
+    assert_eq!(foreign, []);
+    let ids = [MessageId::from_bits(3), MessageId::from_bits(4)];
+    assert_eq!(store.messages_by_id(&ids).await.expect("an answer"), [(3, said(3, early))]);
+}

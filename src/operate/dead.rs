@@ -1,0 +1,84 @@
+//! Dead letters: replayed through the handler that could not do them, or dropped.
+//!
+//! A replay is a delivery of the original event with its original seq. The letter goes only when the handler is done; and
+//! since handlers are idempotent, a replay that is interrupted can be repeated.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+
+use crate::broker::Broker;
+use crate::broker::consume::{Delivery, Handler, Verdict};
+use crate::broker::topology::Durable;
+use crate::config::Config;
+use crate::consumer::notify::Notify;
+use crate::consumer::persist::Persist;
+use crate::domain::clock::Clock;
+use crate::error::{Code, Error, Result};
+use crate::lifecycle::Lifecycle;
+use crate::store::Store;
+
+/// Letters read at once.
+const BATCH: usize = 100;
+
+/// The places of all letters, or of those of one consumer.
+pub async fn places(broker: &Broker, consumer: Option<Durable>) -> Result<Vec<u64>> {
+    let mut letters = broker.letters(consumer).await?;
+    let mut places = Vec::new();
+    loop {
+        let batch = letters.batch(BATCH).await?;
+        if batch.is_empty() {
+            letters.close().await;
+            return Ok(places);
+        }
+        places.extend(batch.iter().map(|letter| letter.seq));
+    }
+}
+
+/// Replays letters in this process.
+pub struct Replay<'a> {
+    config: &'a Config,
+    broker: Broker,
+    lifecycle: Lifecycle,
+    // Each is connected when a letter first needs it.
+    persist: Option<Persist>,
+    notify: Option<Notify>,
+}
+
+impl<'a> Replay<'a> {
+    /// Replays what this broker keeps.
+    #[must_use]
+    pub const fn new(config: &'a Config, broker: Broker, lifecycle: Lifecycle) -> Self {
+        Self { config, broker, lifecycle, persist: None, notify: None }
+    }
+
+    /// Hands a letter's event to the handler of its consumer; done means that the letter is gone.
+    pub async fn replay(&mut self, seq: u64) -> Result<()> {
+        let letter = self.broker.letter(seq).await?;
+        let (durable, delivery) = self.broker.delivery(&letter).await?;
+        let verdict = match durable {
+            Durable::Persist => {
+                if self.persist.is_none() {
+                    self.persist = Some(Persist::new(Store::connect(&self.config.store).await?));
+                }
+                ask(self.persist.as_ref(), &delivery).await
+            }
+            Durable::Notify => {
+                let (broker, lifecycle) = (&self.broker, &self.lifecycle);
+                let notify = self.notify.get_or_insert_with(|| Notify::new(broker.publisher(lifecycle), Clock::System));
+                ask(Some(notify), &delivery).await
+            }
+        };
+        match verdict {
+            Some(Verdict::Done) => self.broker.remove_letter(seq).await,
+            Some(Verdict::Retry { why, .. } | Verdict::Reject { why }) => Err(why),
+            None => Err(Error::new(Code::Internal, "handler_panicked", "the handler panicked over it")),
+        }
+    }
+}
+
+/// The handler's verdict; nothing if it panicked.
+async fn ask<H: Handler>(handler: Option<&H>, delivery: &Delivery) -> Option<Verdict> {
+    let asked = AssertUnwindSafe(handler?.handle(std::slice::from_ref(delivery))).catch_unwind().await;
+    asked.ok()?.pop()
+}
