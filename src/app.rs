@@ -156,14 +156,14 @@ impl App {
                 telling.push_presence(presence, contacts);
             })
             .await?;
-            let (pushing, contacts, counting) = (hub.clone(), presences.clone(), commands.clock.clone());
+            let (pushing, contacts) = (hub.clone(), presences.clone());
             broker
                 .tail(&lifecycle, config.sockets.window as u64, move |tailed| {
                     // The window first: a socket that is in the hub by then finds there what it is not pushed.
                     recent.observe(&tailed);
                     match tailed {
                         Tailed::Event(stored, _) => {
-                            limits.observe(&stored, counting.now());
+                            limits.observe(&stored);
                             directory.observe(&stored);
                             contacts.observe(&stored);
                             pushing.push(&stored);

@@ -10,7 +10,8 @@
 //!   -> broker::tail   one ordered consumer per instance -> gateway::hub -> the sockets it holds
 //!   -> persist        durable, shared, batched          -> MongoDB
 //!   -> notify         durable, shared                   -> inbox.<user>.notification, into EVENTS again
-//! reads: api/ -> query/ -> MongoDB
+//! reads: api/ -> query/ -> MongoDB, and the log for what MongoDB does not have yet
+//! resuming: gateway/ or api/ -> query::sync -> the newest events in memory, or the log by subject
 //! ```
 //!
 //! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `metrics`, `embedded`; then `config`,

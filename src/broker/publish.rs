@@ -207,7 +207,9 @@ impl Broker {
             }
         }
         let (events, stored) = (jobs.len(), self.commit_singly(jobs).await);
-        self.metrics.committed(stored, begin.elapsed());
+        if stored > 0 {
+            self.metrics.committed(stored, begin.elapsed());
+        }
         tracing::trace!(events, stored, "events were published one by one");
     }
 

@@ -91,18 +91,19 @@ impl Limits {
     }
 
     /// Takes note of an event; called by the tail for every event.
-    pub fn observe(&self, stored: &Stored, now: Timestamp) {
+    pub fn observe(&self, stored: &Stored) {
         if !matches!(stored.event.body, Body::Message(_)) {
             return;
         }
-        let user = stored.event.actor;
+        // As of when it happened: the tail also brings what is older than this instance.
+        let (user, at) = (stored.event.actor, stored.event.occurred_at);
         let mut part = self.part(user);
         if part.len() >= KEPT && !part.contains_key(&user) {
-            part.retain(|_, bucket| bucket.in_hand > 0 || bucket.level(now, self.rate) > 0.0);
+            part.retain(|_, bucket| bucket.in_hand > 0 || bucket.level(at, self.rate) > 0.0);
         }
-        let bucket = part.entry(user).or_insert(Bucket { level: 0.0, at: now, in_hand: 0 });
-        bucket.level = bucket.level(now, self.rate) + 1.0;
-        bucket.at = now;
+        let bucket = part.entry(user).or_insert(Bucket { level: 0.0, at, in_hand: 0 });
+        bucket.level = bucket.level(at, self.rate) + 1.0;
+        bucket.at = bucket.at.max(at);
     }
 }
 
@@ -142,12 +143,22 @@ mod tests {
         let (limits, user) = (Limits::new(2), UserId::from_bits(7));
         for _ in 0..10 {
             drop(limits.admit(user, NOW).expect("within the burst"));
-            limits.observe(&sent(user), NOW);
+            limits.observe(&sent(user));
         }
         let refused = limits.admit(user, NOW).expect_err("the burst is over");
         assert_eq!((refused.reason(), refused.wait()), ("too_many_sends", Some(Duration::from_millis(500))));
         assert!(limits.admit(UserId::from_bits(8), NOW).is_ok(), "others are free to send");
         assert!(limits.admit(user, NOW.plus_seconds(1)).is_ok());
+    }
+
+    #[test]
+    fn what_was_sent_long_ago_counts_no_more() {
+        let (limits, user) = (Limits::new(2), UserId::from_bits(7));
+        for _ in 0..100 {
+            limits.observe(&sent(user));
+        }
+        assert!(limits.admit(user, NOW).is_err());
+        assert!(limits.admit(user, NOW.plus_seconds(60)).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Commands;
 use super::limits::InHand;
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
-use crate::domain::event::Body;
+use crate::domain::event::{Body, Event, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{self, Kind, Message};
 use crate::domain::trace::TraceContext;
@@ -139,12 +139,34 @@ impl Commands {
         };
         let published = pending.stored().await?;
         drop(in_hand);
-        if published.duplicate
-            && let Some(first) = self.broker.at(published.seq).await?
-            && let Body::Message(message) = first.event.body
-        {
-            return Ok(Sent { message, seq: first.seq, duplicate: true });
+        if published.duplicate {
+            return self.first(message.id, published.seq).await;
         }
         Ok(Sent { message, seq: published.seq, duplicate: published.duplicate })
     }
+
+    /// The message that the log has at this place already. It is stored: whatever keeps us from reading it is no refusal.
+    async fn first(&self, id: MessageId, seq: u64) -> Result<Sent> {
+        let logged = match self.broker.at(seq).await {
+            Ok(Some(Stored { event: Event { body: Body::Message(message), .. }, .. })) => Some(message),
+            _ => None,
+        };
+        let message = match logged {
+            Some(message) => message,
+            None => self
+                .store
+                .messages_by_id(&[id])
+                .await
+                .ok()
+                .and_then(|mut found| found.pop())
+                .map(|(_, message)| message)
+                .ok_or_else(unreadable)?,
+        };
+        Ok(Sent { message, seq, duplicate: true })
+    }
+}
+
+fn unreadable() -> Error {
+    Error::unavailable("outcome_unknown", "this was stored before, but cannot be read right now, try again")
+        .retry_after(std::time::Duration::from_secs(1))
 }

@@ -184,6 +184,12 @@ impl Connection {
         self.doomed.get().is_some()
     }
 
+    /// Why it is to be closed.
+    #[must_use]
+    pub fn closing(&self) -> Option<Closing> {
+        self.doomed.get().copied()
+    }
+
     /// Why it was closed, in a word.
     #[must_use]
     pub fn end(&self) -> &'static str {

@@ -1,7 +1,7 @@
 //! The hub: which sockets are here, by user, and how events get to them.
 //!
 //! An event is encoded once and handed to each socket of each of its recipients. Pushing never waits: a socket that
-//! cannot take a frame is closed and catches up when it comes back.
+//! falls too far behind is closed and catches up when it comes back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -196,8 +196,8 @@ impl Hub {
                 lost.push((user, connection.id));
             } else if connection.expired(now) {
                 connection.close(Closing::Expired);
-            } else if connection.is_doomed() {
-                connection.close(Closing::Resync);
+            } else if let Some(why) = connection.closing() {
+                connection.close(why);
             }
         }
         lost

@@ -44,7 +44,7 @@ impl Queries {
     /// Events of a user that MongoDB may not have, as far as the window reaches back.
     async fn newer_of(&self, user: UserId) -> Vec<Arc<Stored>> {
         let (Ok(floor), Ok(head)) = tokio::join!(self.broker.projected(), self.broker.head()) else {
-            // Without the broker nothing can have been acknowledged here.
+            // While the broker is away there is only what MongoDB has.
             return Vec::new();
         };
         self.recent.reaches(head, CATCH_UP).await;

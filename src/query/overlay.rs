@@ -16,7 +16,8 @@ use crate::store::conversations::Listed;
 const LIMIT: usize = 10_000;
 
 impl Queries {
-    /// The events of a conversation that MongoDB may not have. Without the broker nothing can have been acknowledged here.
+    /// The events of a conversation that MongoDB may not have. While the broker is away there is only what MongoDB has: the
+    /// last moment before that may be missing, and nothing new can be acknowledged.
     pub(super) async fn unprojected(&self, conversation: ConversationId) -> Result<Vec<Stored>> {
         let read = async {
             let floor = self.broker.projected().await?;
@@ -28,6 +29,7 @@ impl Queries {
                     .retry_after(std::time::Duration::from_secs(2)))
             }
             Ok(found) => Ok(found.events),
+            Err(error) if self.broker.is_reachable() => Err(error),
             Err(error) => {
                 tracing::debug!(error = %error, "the newest events cannot be read from the log");
                 Ok(Vec::new())
