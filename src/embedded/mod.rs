@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::child::Child;
 pub use self::child::guard;
-use self::setup::Setup;
+use self::setup::{Port, Setup};
 use crate::error::{Code, Error, Result};
 
 const START: Duration = Duration::from_secs(30);
@@ -54,6 +54,18 @@ pub struct NatsWanted {
     pub accounts: usize,
 }
 
+/// Ports that must be these and no others; without one, the usual port or any free one is taken.
+///
+/// For whoever kills a server and starts it again under the address that everybody knows. A port below the range from which
+/// the kernel takes the near ends of connections is the wise choice: others can be taken while the server is down.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    /// Of the nats-server.
+    pub nats: Option<u16>,
+    /// Of the `MongoDB`.
+    pub mongodb: Option<u16>,
+}
+
 /// The running servers. Dropping it asks them to end; [`Embedded::stop`] also waits for that.
 #[derive(Debug)]
 pub struct Embedded {
@@ -75,6 +87,14 @@ impl Embedded {
     /// `Conflict` when another process uses the folder, `Unavailable` when a program is missing or did not come up in
     /// 30 seconds (with the end of its log), `Internal` when the folder cannot be written.
     pub async fn start(wanted: Wanted) -> Result<Self> {
+        Self::start_on(wanted, Ports::default()).await
+    }
+
+    /// The same, on these ports.
+    ///
+    /// # Errors
+    /// As [`Embedded::start`]; a port that somebody else has is a server that did not come up.
+    pub async fn start_on(wanted: Wanted, ports: Ports) -> Result<Self> {
         let Wanted { data, guard, nats, mongodb } = wanted;
         if nats.is_none() && !mongodb {
             return Ok(Self { nats: None, mongodb: None, _folder: None });
@@ -90,15 +110,20 @@ impl Embedded {
             .await?
             .ok_or_else(|| in_use(format!("servers of an earlier run still use {}", data.display())))?;
         let setup = Setup { data, guard, servers, deadline };
-        let usual_ports = nats.is_none_or(|nats| nats.accounts == 0);
+        let usual = nats.is_none_or(|nats| nats.accounts == 0);
+        let port = |wanted: Option<u16>, usual_one| match wanted {
+            Some(port) => Port::Fixed(port),
+            None if usual => Port::Usual(usual_one),
+            None => Port::Any,
+        };
         let (nats, mongodb) = tokio::try_join!(
             async {
                 match nats {
-                    Some(wanted) => setup.nats(wanted, usual_ports).await.map(Some),
+                    Some(wanted) => setup.nats(wanted, port(ports.nats, 4222)).await.map(Some),
                     None => Ok(None),
                 }
             },
-            async { if mongodb { setup.mongodb(usual_ports).await.map(Some) } else { Ok(None) } },
+            async { if mongodb { setup.mongodb(port(ports.mongodb, 27017)).await.map(Some) } else { Ok(None) } },
         )?;
         Ok(Self { nats, mongodb, _folder: Some(folder) })
     }

@@ -32,6 +32,17 @@ pub(super) struct Setup {
 /// A child that could not get its port has ended by then.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Which port a server gets.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Port {
+    /// This one and no other.
+    Fixed(u16),
+    /// This one if nobody has it.
+    Usual(u16),
+    /// Any that is free.
+    Any,
+}
+
 /// How to know that it is our server which listens.
 enum Ready {
     /// It greets with its name (NATS).
@@ -41,7 +52,7 @@ enum Ready {
 }
 
 impl Setup {
-    pub(super) async fn nats(&self, wanted: NatsWanted, usual_port: bool) -> Result<Server> {
+    pub(super) async fn nats(&self, wanted: NatsWanted, port: Port) -> Result<Server> {
         let program =
             programs::on_path("nats-server").map_or_else(|| programs::cached(programs::NATS_SERVER, "NATS_URL"), Ok)?;
         let folder = self.folder("nats")?;
@@ -50,11 +61,11 @@ impl Setup {
             fs::write(folder.join("server.conf"), nats_config(&name, port, wanted.accounts))?;
             Ok((vec!["-c".into(), "server.conf".into()], Ready::Greets(name.clone())))
         };
-        let (child, port) = self.run("nats", &program, usual_port.then_some(4222), start).await?;
+        let (child, port) = self.run("nats", &program, port, start).await?;
         Ok(Server { url: format!("nats://127.0.0.1:{port}"), child })
     }
 
-    pub(super) async fn mongodb(&self, usual_port: bool) -> Result<Server> {
+    pub(super) async fn mongodb(&self, port: Port) -> Result<Server> {
         let (program, args) = match programs::on_path("mongod") {
             Some(program) => (program, "--bind_ip 127.0.0.1 --nounixsocket --dbpath db --port"),
             // GPL-2.0-only: run as a process of its own, never linked. A small log file, as it is allocated in full.
@@ -69,7 +80,7 @@ impl Setup {
             let args = args.split_whitespace().map(OsString::from);
             Ok((args.chain([port.to_string().into()]).collect(), Ready::Accepts))
         };
-        let (child, port) = self.run("mongodb", &program, usual_port.then_some(27017), start).await?;
+        let (child, port) = self.run("mongodb", &program, port, start).await?;
         Ok(Server { url: format!("mongodb://127.0.0.1:{port}/?directConnection=true"), child })
     }
 
@@ -84,13 +95,13 @@ impl Setup {
         &self,
         name: &'static str,
         program: &Path,
-        usual: Option<u16>,
+        wanted: Port,
         start: impl Fn(u16) -> io::Result<(Vec<OsString>, Ready)>,
     ) -> Result<(Child, u16)> {
         let log = self.data.join(name).join(format!("{name}.log"));
         let mut attempt = 1;
         loop {
-            let port = free_port(usual.filter(|_| attempt == 1)).map_err(Error::internal)?;
+            let port = choose(wanted, attempt == 1).map_err(Error::internal)?;
             let (args, ready) = start(port).map_err(Error::internal)?;
             let (command, from) = self.command(program, &args, &log).map_err(Error::internal)?;
             let child = Child::spawn(name, command).await.map_err(|error| {
@@ -161,10 +172,13 @@ async fn answers(port: u16, ready: &Ready) -> io::Result<bool> {
     Ok(line.starts_with("INFO ") && line.contains(&format!("\"server_name\":\"{name}\"")))
 }
 
-fn free_port(usual: Option<u16>) -> io::Result<u16> {
-    let usual = usual.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr().map(|address| address.port());
-    usual.map_or_else(any, Ok)
+fn choose(wanted: Port, first_attempt: bool) -> io::Result<u16> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    match wanted {
+        Port::Fixed(port) => Ok(port),
+        Port::Usual(port) if first_attempt && bind(port).is_ok() => Ok(port),
+        Port::Usual(_) | Port::Any => bind(0)?.local_addr().map(|address| address.port()),
+    }
 }
 
 /// The folder is the child's working directory, so no path needs quoting here.
