@@ -6,6 +6,8 @@ ARGS ?=
 
 .PHONY: help run servers test bench check contracts
 .SILENT: help run servers test bench
+.PHONY: help run servers test drills check contracts
+.SILENT: help run servers test drills
 
 help: ## List the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +27,8 @@ test: ## Run all tests (ARGS="..." for `cargo test`)
 
 bench: ## Measure the log: ratios, in about two minutes after the build (ARGS="publish", "instance" or "resume" for a part)
 	exec scripts/bench $(ARGS)
+drills: ## Kill, freeze and cut off what can be, at length, and print what came of it (ARGS="..." for `cargo test`)
+	exec scripts/drills $(ARGS)
 
 check: ## What must be clean: format, lints, documentation, contracts
 	cargo fmt --check

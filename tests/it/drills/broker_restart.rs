@@ -26,7 +26,7 @@ async fn a_broker_that_comes_back_finds_everything_as_it_was() {
     let mut load = Load::listen(&cluster, drill.seed).await;
     let canary = Canary::hatch(&cluster).await;
     load.others.extend(canary.people());
-    canary.sings(&cluster, HEALED).await;
+    canary.sings(&cluster, HEALED, &mut drill).await;
     let before = Vitals::of(&cluster).await;
     load.talk(Pace::default());
     let mut violations = Vec::new();
@@ -55,7 +55,8 @@ async fn a_broker_that_comes_back_finds_everything_as_it_was() {
         }
         tokio::time::sleep(Duration::from_secs(*down).saturating_sub(gone.elapsed())).await;
         cluster.start_broker().await;
-        drill.recovered(canary.sings(&cluster, HEALED).await);
+        let sung = canary.sings(&cluster, HEALED, &mut drill).await;
+        drill.recovered(sung);
     }
     load.acked(100, Duration::from_mins(1)).await;
     let (record, late) = load.end(&cluster).await;

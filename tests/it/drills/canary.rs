@@ -1,28 +1,31 @@
 //! A sign of life from every part of every instance: a message to each socket, a notification, a record in MongoDB, and
 //! somebody coming online elsewhere.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::actor::judge;
 use super::cluster::Cluster;
+use super::drill::Drill;
 use super::evidence;
 use super::record::Outcome;
 use super::wire::Wire;
 use crate::support::client::Person;
 
 /// One try; another follows until the limit.
-const TRY: Duration = Duration::from_secs(5);
+const TRY: Duration = Duration::from_secs(3);
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Two people who know each other and take no part in the load.
+/// People who take no part in the load: one who speaks, one who listens, and one who only comes and goes.
 pub struct Canary {
     speaker: Person,
     listener: Person,
+    guest: Person,
     conversation: String,
 }
 
@@ -30,47 +33,34 @@ impl Canary {
     pub async fn hatch(cluster: &Cluster) -> Self {
         let rest = cluster.instances[0].rest();
         let (speaker, listener) = (rest.sign_up("Speaker").await, rest.sign_up("Listener").await);
+        let guest = rest.sign_up("Guest").await;
         let conversation = speaker.open(&[&listener]).await;
-        Self { speaker, listener, conversation }
+        guest.open(&[&listener]).await;
+        Self { speaker, listener, guest, conversation }
     }
 
-    pub fn people(&self) -> [Person; 2] {
-        [self.speaker.clone(), self.listener.clone()]
+    pub fn people(&self) -> [Person; 3] {
+        [self.speaker.clone(), self.listener.clone(), self.guest.clone()]
     }
 
     pub fn conversation(&self) -> &str {
         &self.conversation
     }
 
-    /// Waits until a message from each instance reaches each instance and all that follows from it. Returns how long it took.
-    pub async fn sings(&self, cluster: &Cluster, limit: Duration) -> Duration {
-        let begin = Instant::now();
-        for heard in &cluster.instances {
-            for said in &cluster.instances {
-                loop {
-                    match self.once(heard.address, said.address, cluster).await {
-                        Ok(()) => break,
-                        Err(what) => assert!(begin.elapsed() < limit, "{what} within {limit:?} of the return"),
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        begin.elapsed()
+    /// Waits until a message from each instance reaches each instance, with all that follows from it, and until each instance
+    /// tells who comes online at another. Returns how long it took.
+    pub async fn sings(&self, cluster: &Cluster, limit: Duration, drill: &mut Drill) -> Duration {
+        let (said, seen) = tokio::join!(
+            each_to_each(cluster, limit, |said, heard| self.speak(said, heard, cluster)),
+            each_to_each(cluster, limit, |said, heard| self.visit(said, heard)),
+        );
+        drill.note(format!("messages after {:.1} s, presence after {:.1} s", said.as_secs_f64(), seen.as_secs_f64()));
+        said.max(seen)
     }
 
-    async fn once(
-        &self,
-        heard: std::net::SocketAddr,
-        said: std::net::SocketAddr,
-        cluster: &Cluster,
-    ) -> Result<(), &'static str> {
+    async fn speak(&self, said: SocketAddr, heard: SocketAddr, cluster: &Cluster) -> Result<(), &'static str> {
         let mut listening = Wire::open(heard, &self.listener.token, None).await.map_err(|_| "no socket was opened")?;
-        let came = |name: &str, data: &serde_json::Value| {
-            name == "presence" && data["userId"] == *self.speaker.id && data["status"] == "online"
-        };
         let mut speaking = Wire::open(said, &self.speaker.token, None).await.map_err(|_| "no socket was opened")?;
-        listening.event(TRY, came).await.ok_or("the speaker was not seen to come online")?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let message = json!({
             "conversationId": self.conversation, "text": "piep", "clientMessageId": format!("canary-{number}"),
@@ -78,7 +68,7 @@ impl Canary {
         let answer = speaking.call("sendMessage", &message, TRY).await.ok_or("no answer to a message")?;
         let (Outcome::Acked { id, .. }, _) = judge(&answer) else { return Err("a message was refused") };
         listening.event(TRY, |name, data| name == "message" && data["id"] == *id).await.ok_or("no message")?;
-        let told = |name: &str, data: &serde_json::Value| name == "notification" && data["data"]["messageId"] == *id;
+        let told = |name: &str, data: &Value| name == "notification" && data["data"]["messageId"] == *id;
         listening.event(TRY, told).await.ok_or("no notification")?;
         let messages = evidence::database(cluster.tenant()).await.collection::<Document>("messages");
         let begin = Instant::now();
@@ -88,13 +78,37 @@ impl Canary {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        speaking.close().await;
-        // The next try is to see them come again.
-        let left = |name: &str, data: &serde_json::Value| {
-            name == "presence" && data["userId"] == *self.speaker.id && data["status"] == "offline"
-        };
-        listening.event(TRY, left).await.ok_or("the speaker was not seen to leave")?;
-        listening.close().await;
         Ok(())
     }
+
+    async fn visit(&self, at: SocketAddr, seen: SocketAddr) -> Result<(), &'static str> {
+        let mut watching = Wire::open(seen, &self.listener.token, None).await.map_err(|_| "no socket was opened")?;
+        let guest = Wire::open(at, &self.guest.token, None).await.map_err(|_| "no socket was opened")?;
+        let is = |status: &'static str| {
+            move |name: &str, data: &Value| {
+                name == "presence" && data["userId"] == *self.guest.id && data["status"] == status
+            }
+        };
+        watching.event(TRY, is("online")).await.ok_or("nobody was seen to come online")?;
+        guest.close().await;
+        watching.event(TRY, is("offline")).await.ok_or("nobody was seen to leave")?;
+        Ok(())
+    }
+}
+
+/// Tries from each instance to each, until it works. Returns how long it took.
+async fn each_to_each<F>(cluster: &Cluster, limit: Duration, attempt: impl Fn(SocketAddr, SocketAddr) -> F) -> Duration
+where
+    F: Future<Output = Result<(), &'static str>>,
+{
+    let begin = Instant::now();
+    for heard in &cluster.instances {
+        for said in &cluster.instances {
+            while let Err(what) = attempt(said.address, heard.address).await {
+                assert!(begin.elapsed() < limit, "{what} within {limit:?} of the return");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    begin.elapsed()
 }

@@ -29,7 +29,7 @@ async fn live_chat_goes_on_without_the_database() {
     let mut load = Load::listen(&cluster, drill.seed).await;
     let canary = Canary::hatch(&cluster).await;
     load.others.extend(canary.people());
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let before = Vitals::of(&cluster).await;
     load.talk(Pace::default());
     load.acked(150, Duration::from_mins(1)).await;
@@ -53,7 +53,8 @@ async fn live_chat_goes_on_without_the_database() {
         } else {
             cluster.start_database().await;
         }
-        drill.recovered(canary.sings(&cluster, Duration::from_secs(30)).await);
+        let sung = canary.sings(&cluster, Duration::from_secs(30), &mut drill).await;
+        drill.recovered(sung);
         load.acked(100, Duration::from_mins(1)).await;
     }
     let (record, late) = load.end(&cluster).await;
@@ -68,7 +69,7 @@ async fn live_chat_goes_on_without_the_database() {
 
 /// A message from one instance to the other.
 async fn chats(cluster: &Cluster, canary: &Canary) -> Option<Violation> {
-    let [speaker, listener] = canary.people();
+    let [speaker, listener, _] = canary.people();
     let broken = |what: &str| Some(violation("live chat", format!("without a database: {what}")));
     let Ok(mut listening) = Wire::open(cluster.instances[0].address, &listener.token, None).await else {
         return broken("no socket was opened");

@@ -66,7 +66,7 @@ async fn a_send_that_is_repeated_is_one_message_with_one_answer() {
         let (client_message_id, conversation) = (of("clientMessageId"), of("conversationId"));
         load.deeds.sent(Send { client_message_id, conversation, sender, attempts });
     }
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let (mut record, late) = load.end(&cluster).await;
     // They were sent side by side, so the order of their answers says nothing.
     record.sends.sort_by_key(|send| match send.outcome() {

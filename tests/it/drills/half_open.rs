@@ -24,7 +24,7 @@ async fn an_instance_with_a_dead_link_sends_its_sockets_away_and_comes_back() {
     let mut load = Load::listen(&cluster, drill.seed).await;
     let canary = Canary::hatch(&cluster).await;
     load.others.extend(canary.people());
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let before = Vitals::of(&cluster).await;
     load.talk(Pace::default());
     for _ in 0..drill.pick(1, 3) {
@@ -48,7 +48,7 @@ async fn an_instance_with_a_dead_link_sends_its_sockets_away_and_comes_back() {
         link.heal();
         let healed = Instant::now();
         within(NOTICED, "the instance being ready again", ready, |status| *status == 200).await;
-        canary.sings(&cluster, Duration::from_secs(30)).await;
+        canary.sings(&cluster, Duration::from_secs(30), &mut drill).await;
         drill.recovered(healed.elapsed());
     }
     load.acked(100, Duration::from_mins(1)).await;

@@ -26,7 +26,7 @@ async fn an_instance_killed_in_mid_burst_loses_nothing() {
     for _ in 0..drill.pick(1, 5) {
         load.acked(drill.pick(300, 2_000), Duration::from_mins(2)).await;
         // Somebody whose only socket dies with the instance, and somebody who has to be told.
-        let [ghost, watcher] = canary.people();
+        let [ghost, watcher, _] = canary.people();
         let presence_of_ghost = |status: &'static str| {
             let ghost = ghost.id.clone();
             move |name: &str, data: &serde_json::Value| {
@@ -53,7 +53,7 @@ async fn an_instance_killed_in_mid_burst_loses_nothing() {
         cluster.add().await;
         load.acked(drill.pick(100, 1_000), Duration::from_mins(1)).await;
     }
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let (record, late) = load.end(&cluster).await;
     violations.extend(late);
     violations.extend(before.compare(&cluster, &mut drill).await);

@@ -17,7 +17,7 @@ use crate::support::client::Person;
 /// A socket is open and caught up within this time.
 const JOINING: Duration = Duration::from_secs(30);
 /// What is in the log has reached MongoDB and every socket within this time after the load.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLING: Duration = Duration::from_mins(1);
 
 /// Who is in which conversation.
 const GROUPS: [&[usize]; 4] = [&[0, 1], &[2, 3], &[3, 4, 5], &[0, 1, 2, 3, 4, 5]];

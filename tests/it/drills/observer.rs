@@ -15,7 +15,7 @@ use super::wire::{Frame, Wire};
 use crate::support::client::Person;
 
 /// A client that is told nothing at all for this long takes its socket for dead. Longer than two heartbeats.
-const DEAF: Duration = Duration::from_secs(60);
+const DEAF: Duration = Duration::from_mins(1);
 
 /// What an observer has seen so far; the task that observes goes on writing.
 #[derive(Clone, Default)]

@@ -56,7 +56,7 @@ async fn what_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
     let expected = 2 * times * poison.len();
     let letters = || async { letters(&log).await.len() };
     within(PATIENCE, "every poisonous event among the dead letters", letters, |count| *count >= expected).await;
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let letters = self::letters(&log).await;
     let mut violations = Vec::new();
     if letters.len() != expected {

@@ -43,7 +43,7 @@ async fn a_deploy_under_load_loses_nothing() {
         drill.recovered(asked.elapsed());
     }
     load.acked(100, Duration::from_mins(1)).await;
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let (record, late) = load.end(&cluster).await;
     violations.extend(late);
     violations.extend(before.compare(&cluster, &mut drill).await);

@@ -113,7 +113,7 @@ async fn readers_who_stop_reading_are_sent_away_and_harm_nobody() {
     }
     load.joined().await;
     drill.recovered(woken.elapsed());
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let (record, late) = load.end(&cluster).await;
     violations.extend(late);
     violations.extend(before.compare(&cluster, &mut drill).await);

@@ -70,7 +70,7 @@ async fn everybody_comes_back_at_once_and_resumes() {
     drill.note(format!("a login took {} ms meanwhile", login.as_millis()));
     cluster.add().await;
     load.acked(30, Duration::from_mins(1)).await;
-    canary.sings(&cluster, Duration::from_secs(15)).await;
+    canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let (record, late) = load.end(&cluster).await;
     violations.extend(late);
     violations.extend(before.compare(&cluster, &mut drill).await);
