@@ -106,7 +106,8 @@ where
         for said in &cluster.instances {
             while let Err(what) = attempt(said.address, heard.address).await {
                 assert!(begin.elapsed() < limit, "{what} within {limit:?} of the return");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // What the broken attempt has left is gone by then: a guest who never quite left does not come either.
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }

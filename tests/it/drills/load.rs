@@ -1,5 +1,6 @@
 //! Several people in several conversations, all talking, all listening.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -94,11 +95,21 @@ impl Load {
         within(JOINING, "every listener being synced", away, |away| *away == 0).await;
     }
 
-    /// Everybody begins to talk.
+    /// Everybody begins to talk, in all of their conversations.
     pub fn talk(&mut self, pace: Pace) {
+        self.talk_in(pace, 0..GROUPS.len());
+    }
+
+    /// Everybody begins to talk, in the conversation that all are in.
+    pub fn talk_together(&mut self, pace: Pace) {
+        self.talk_in(pace, GROUPS.len() - 1..GROUPS.len());
+    }
+
+    fn talk_in(&mut self, pace: Pace, places: Range<usize>) {
         self.rounds += 1;
         for (number, person) in self.people.clone().into_iter().enumerate() {
-            let mine = GROUPS.iter().zip(&self.conversations).filter(|(group, _)| group.contains(&number));
+            let talked_in = GROUPS.iter().zip(&self.conversations).take(places.end).skip(places.start);
+            let mine = talked_in.filter(|(group, _)| group.contains(&number));
             let conversations = mine.map(|(_, conversation)| conversation.clone()).collect();
             let seed = self.seed.wrapping_mul(10_000) + self.rounds * 100 + number as u64;
             let actor = Actor::new(person, conversations, self.fleet.clone(), self.deeds.clone(), seed, pace);

@@ -53,9 +53,8 @@ async fn readers_who_stop_reading_are_sent_away_and_harm_nobody() {
     let (rest, pid) = (cluster.instances[0].rest(), cluster.instances[0].pid());
     let quiet = vitals::resident(pid);
     let mut peak = quiet;
-    load.talk(Pace { think: 10, text: TEXT, ..Pace::default() });
-    // Each message goes to all six, to three or to two: the least concerned has a third of all.
-    let enough = 6 * WAITING / TEXT;
+    load.talk_together(Pace { think: 10, text: TEXT, ..Pace::default() });
+    let enough = WAITING / TEXT;
     let (mut behind, mut violations) = (None, Vec::new());
     let begin = Instant::now();
     loop {
