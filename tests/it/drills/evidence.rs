@@ -7,6 +7,8 @@ use async_nats::jetstream::{self, consumer};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::checker::{Violation, violation};
 use super::cluster::Cluster;
@@ -137,30 +139,74 @@ async fn history(person: &Person, conversation: &str) -> Vec<Kept> {
 
 /// Every event of the log that can be read.
 pub async fn log(tenant: &Tenant) -> Vec<Logged> {
+    log_from(tenant, 0).await.0
+}
+
+/// Every event of the log that can be read, from a seq on, and the last seq that was looked at.
+async fn log_from(tenant: &Tenant, from: u64) -> (Vec<Logged>, u64) {
     let stream = broker(tenant).await.get_stream("EVENTS").await.expect("the log");
     let state = &stream.cached_info().state;
+    let last = state.last_sequence;
+    let first = from.max(state.first_sequence).max(1);
+    let mut log = Vec::new();
+    if first > last {
+        return (log, last);
+    }
     let config = consumer::pull::Config {
         ack_policy: consumer::AckPolicy::None,
+        deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: first },
         inactive_threshold: Duration::from_secs(5),
         ..consumer::pull::Config::default()
     };
-    let (mut log, mut wanted) = (Vec::new(), state.messages);
-    if wanted == 0 {
-        return log;
-    }
     let reader = stream.create_consumer(config).await.expect("a consumer");
     let name = reader.cached_info().name.clone();
     let mut messages = reader.messages().await.expect("messages");
-    while wanted > 0 {
+    loop {
         let next = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.expect("the next in time");
         let message = next.expect("more messages").expect("a message");
         let seq = message.info().expect("a place").stream_sequence;
         log.extend(logged(seq, &message.payload));
-        wanted -= 1;
+        if seq >= last {
+            break;
+        }
     }
     // It must not be taken for a consumer that somebody has left behind.
     stream.delete_consumer(&name).await.expect("deleted");
-    log
+    (log, last)
+}
+
+/// Reads the log as it grows, for a drill in which it does not stay whole.
+pub struct Follower {
+    task: JoinSet<Vec<Logged>>,
+    stop: CancellationToken,
+}
+
+impl Follower {
+    pub fn start(tenant: &Tenant) -> Self {
+        let (tenant, stop) = (tenant.clone(), CancellationToken::new());
+        let (mut task, stopped) = (JoinSet::new(), stop.clone());
+        task.spawn(async move {
+            let (mut log, mut next): (Vec<Logged>, u64) = (Vec::new(), 1);
+            loop {
+                // In this order, so that what came last is read too.
+                let over = stopped.is_cancelled();
+                let (more, last) = log_from(&tenant, next).await;
+                log.extend(more);
+                next = next.max(last + 1);
+                if over {
+                    return log;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        });
+        Self { task, stop }
+    }
+
+    /// Everything that has ever been in the log.
+    pub async fn end(mut self) -> Vec<Logged> {
+        self.stop.cancel();
+        self.task.join_next().await.expect("it follows").expect("it follows to the end")
+    }
 }
 
 /// An event as the rules need it; nothing if it is not one.
