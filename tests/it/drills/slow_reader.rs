@@ -1,5 +1,6 @@
 //! Drill: some sockets stop reading.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::actor::Pace;
@@ -89,6 +90,7 @@ async fn readers_who_stop_reading_are_sent_away_and_harm_nobody() {
 
     // They wake up, read what is left on the line, and come back from there.
     let woken = Instant::now();
+    let mut codes = BTreeMap::<u16, usize>::new();
     for (person, observer, mut wire) in sleepers {
         loop {
             match tokio::time::timeout(CLOSED, wire.next()).await {
@@ -98,6 +100,7 @@ async fn readers_who_stop_reading_are_sent_away_and_harm_nobody() {
                     if ![0, 4409].contains(&code) {
                         violations.push(violation("slow reader", format!("a socket was closed with {code}")));
                     }
+                    *codes.entry(code).or_default() += 1;
                     observer.ended(code);
                     break;
                 }
@@ -112,6 +115,7 @@ async fn readers_who_stop_reading_are_sent_away_and_harm_nobody() {
     }
     load.joined().await;
     drill.recovered(woken.elapsed());
+    drill.note(format!("their sockets ended with {codes:?}; 0 is a cut connection"));
     canary.sings(&cluster, Duration::from_secs(15), &mut drill).await;
     let (record, late) = load.end(&cluster).await;
     violations.extend(late);
