@@ -5,7 +5,7 @@
 //! says about the log (its ends, its size, how far it is projected) is kept for everybody who needs it often and a little
 //! old is good enough.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,11 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A broker that was silent for this long is away: nothing is sent to it, and the instance is not ready.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// A connection that is lost after this much silence was dead before.
+const SILENT_FIRST: Duration = Duration::from_secs(3);
+
 /// What is known about the link and the log.
 #[derive(Debug)]
 pub(super) struct Link {
     /// When the broker last answered, once somebody asks regularly.
     heard: Mutex<Option<Instant>>,
+    /// The broker had gone silent before the connection was lost.
+    stalled: AtomicBool,
     /// Counts connections, the first one included.
     pub(super) connects: watch::Sender<u64>,
     /// The oldest seq in the log.
@@ -63,6 +68,7 @@ impl Link {
     pub(super) fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
             heard: Mutex::new(None),
+            stalled: AtomicBool::new(false),
             connects: watch::Sender::new(0),
             first: AtomicU64::new(0),
             last: AtomicU64::new(0),
@@ -84,10 +90,19 @@ impl Link {
     fn hear(&self, state: &jetstream::stream::State) {
         if let Some(heard) = self.heard.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             *heard = Instant::now();
+            self.stalled.store(false, Ordering::Relaxed);
         }
         self.first.store(state.first_sequence, Ordering::Relaxed);
         self.bytes.store(state.bytes, Ordering::Relaxed);
         self.last.fetch_max(state.last_sequence, Ordering::Relaxed);
+    }
+
+    /// The client has given the connection up.
+    pub(super) fn lost(&self) {
+        // A broker that ends closes its connections; one that was silent first is cut off from here, perhaps only from here.
+        if self.silent_for() > SILENT_FIRST {
+            self.stalled.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The tail has seen an event: the log has grown by about this much since the last answer.
@@ -188,9 +203,14 @@ impl Broker {
     }
 
     /// Whether the client believes in its connection.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Whether the broker stopped answering on a connection that looked open, rather than ending.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.is_connected() || self.link.stalled.load(Ordering::Relaxed)
     }
 
     /// Changes with every new connection.

@@ -71,7 +71,7 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
         (None, _) => ConnectOptions::new(),
     };
     let link = Link::new(config.events_max_bytes.unsigned_abs());
-    let connects = link.connects.clone();
+    let watched = link.clone();
     let client = options
         .name("shoptalk")
         .connection_timeout(PATIENCE)
@@ -81,10 +81,13 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
         .event_callback(move |event| {
             match event {
                 ClientEvent::Connected => {
-                    connects.send_modify(|count| *count += 1);
+                    watched.connects.send_modify(|count| *count += 1);
                     tracing::info!("connected to the broker");
                 }
-                ClientEvent::Disconnected => tracing::warn!("lost the broker"),
+                ClientEvent::Disconnected => {
+                    watched.lost();
+                    tracing::warn!("lost the broker");
+                }
                 other => tracing::warn!(broker.event = %other, "the broker client reports"),
             }
             std::future::ready(())

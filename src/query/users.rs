@@ -31,7 +31,7 @@ impl Queries {
     pub fn broker_link(&self) -> BrokerLink {
         match self.broker.silence() {
             None => BrokerLink::Good,
-            Some(silent) if self.broker.is_connected() => BrokerLink::Stalled(silent),
+            Some(silent) if self.broker.is_stalled() => BrokerLink::Stalled(silent),
             Some(silent) => BrokerLink::Lost(silent),
         }
     }
@@ -42,8 +42,8 @@ impl Queries {
 pub enum BrokerLink {
     /// It answers.
     Good,
-    /// It is connected and does not answer.
+    /// It stopped answering on a connection that looked open.
     Stalled(Duration),
-    /// It is not connected.
+    /// It ended, and cannot be connected to.
     Lost(Duration),
 }

@@ -1,6 +1,3 @@
-//! Drills: what is promised, held to it by force.
-
-mod projection;
 //! Drills: real processes are killed, stopped and cut off under load, and one checker says what came of it.
 //!
 //! Each drill starts a cluster of its own (`cluster`), puts a seeded load on it (`load`, `actor`, `observer`), hurts it, and
@@ -22,6 +19,7 @@ mod instance_kill;
 mod load;
 mod observer;
 mod poison;
+mod projection;
 mod proxy;
 mod record;
 mod rolling_deploy;
