@@ -153,6 +153,9 @@ impl Broker {
 
     /// The newest seq of the log, asked for now.
     pub async fn head(&self) -> Result<u64> {
+        if !self.is_reachable() {
+            return Err(away());
+        }
         let info = self.events.get_info().await.map_err(|error| away().caused_by(error))?;
         self.link.hear(&info.state);
         Ok(info.state.last_sequence)

@@ -35,20 +35,17 @@ impl Queries {
     /// The caller's conversations, the most recently active first.
     pub async fn conversations(&self, actor: &Actor, before: Option<Edge>, limit: u32) -> Result<Page<View>> {
         actor.check_expiry(self.clock.now())?;
-        let newer = if before.is_none() { self.newer_of(actor.user_id).await } else { Vec::new() };
+        let newer = if before.is_none() { self.newer_of(actor.user_id).await? } else { Vec::new() };
         let mut page = self.store.conversations_of(actor.user_id, before, limit).await?;
         self.lay_over(&mut page, &newer, limit as usize).await?;
         Ok(Page { next: page.next, items: self.named(page.items).await? })
     }
 
     /// Events of a user that MongoDB may not have, as far as the window reaches back.
-    async fn newer_of(&self, user: UserId) -> Vec<Arc<Stored>> {
-        let (Ok(floor), Ok(head)) = tokio::join!(self.broker.projected(), self.broker.head()) else {
-            // While the broker is away there is only what MongoDB has.
-            return Vec::new();
-        };
+    async fn newer_of(&self, user: UserId) -> Result<Vec<Arc<Stored>>> {
+        let (floor, head) = tokio::try_join!(self.broker.projected(), self.broker.head())?;
         self.recent.reaches(head, CATCH_UP).await;
-        self.recent.since(user, floor, NEWER).map_or_else(Vec::new, |since| since.events)
+        Ok(self.recent.since(user, floor, NEWER).map_or_else(Vec::new, |since| since.events))
     }
 
     /// Brings the first page up to date.

@@ -16,25 +16,19 @@ use crate::store::conversations::Listed;
 const LIMIT: usize = 10_000;
 
 impl Queries {
-    /// The events of a conversation that MongoDB may not have. While the broker is away there is only what MongoDB has: the
-    /// last moment before that may be missing, and nothing new can be acknowledged.
+    /// The events of a conversation that MongoDB may not have. While the broker is away nobody can say what those are: a
+    /// history that may lack what its reader has just been told is stored is refused, not shown.
     pub(super) async fn unprojected(&self, conversation: ConversationId) -> Result<Vec<Stored>> {
-        let read = async {
-            let floor = self.broker.projected().await?;
-            self.broker.read(Filter::Conversation(conversation), floor + 1, LIMIT).await
-        };
-        match read.await {
-            Ok(found) if found.more => {
-                Err(Error::unavailable("catching_up", "the history is still catching up with what was said, try again")
-                    .retry_after(std::time::Duration::from_secs(2)))
-            }
-            Ok(found) => Ok(found.events),
-            Err(error) if self.broker.is_reachable() => Err(error),
-            Err(error) => {
-                tracing::debug!(error = %error, "the newest events cannot be read from the log");
-                Ok(Vec::new())
-            }
+        let floor = self.broker.projected().await?;
+        let found = self.broker.read(Filter::Conversation(conversation), floor + 1, LIMIT).await?;
+        if found.more {
+            return Err(Error::unavailable(
+                "catching_up",
+                "the history is still catching up with what was said, try again",
+            )
+            .retry_after(std::time::Duration::from_secs(2)));
         }
+        Ok(found.events)
     }
 }
 

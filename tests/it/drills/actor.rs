@@ -205,7 +205,6 @@ impl Actor {
         let Some(address) = self.fleet.any(&mut self.chance) else { return };
         let rest = self.person.at(address).rest;
         let path = format!("/api/messages/{conversation}?limit=200");
-        let begin = Instant::now();
         let asked = rest.request(Method::GET, &path).bearer_auth(&self.person.token).timeout(ANSWER).send();
         let Ok(response) = asked.await else { return };
         let status = response.status().as_u16();
@@ -213,7 +212,7 @@ impl Actor {
         let there = |id: &String| page["items"].as_array().is_some_and(|all| all.iter().any(|one| one["id"] == **id));
         let missed = expected.filter(|id| status == 200 && !there(id));
         let reason = page["reason"].as_str().unwrap_or_default().to_owned();
-        self.deeds.read(Read { asked: Some((begin, address)), status, reason, missed });
+        self.deeds.read(Read { status, reason, missed });
     }
 }
 

@@ -47,7 +47,7 @@ fn good() -> Record {
     let told = |of: u64| Told { id: format!("n{of}"), user: "ben".into(), message: format!("m{of}") };
     Record {
         sends: vec![acked(1), acked(2), acked(4)],
-        reads: vec![Read { asked: None, status: 200, reason: String::new(), missed: None }],
+        reads: vec![Read { status: 200, reason: String::new(), missed: None }],
         observers: vec![Observed {
             name: "ben's".into(),
             user: "ben".into(),

@@ -1,8 +1,5 @@
 //! What a drill knows at its end: what clients did and were told, and what the log, MongoDB and the API have.
 
-use std::net::SocketAddr;
-use std::time::Instant;
-
 /// How one attempt of an operation ended for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -35,8 +32,6 @@ impl Send {
 /// One reading of a history over the API.
 #[derive(Debug, Clone)]
 pub struct Read {
-    /// When it began, and whom it asked; nothing if that does not matter.
-    pub asked: Option<(Instant, SocketAddr)>,
     pub status: u16,
     pub reason: String,
     /// An id that had been acknowledged to this reader before and was not there.
