@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long clients' last events may take to be answered before their sockets are closed.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
+/// The least that giving the lease back has.
+const LAST_STEPS: Duration = Duration::from_millis(500);
+
 /// How long sending all sockets away may take: some leave later than others, so that they do not all come back at once.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(5);
 
@@ -158,19 +161,7 @@ impl App {
             .await?;
             let (pushing, contacts) = (hub.clone(), presences.clone());
             broker
-                .tail(&lifecycle, config.sockets.window as u64, move |tailed| {
-                    // The window first: a socket that is in the hub by then finds there what it is not pushed.
-                    recent.observe(&tailed);
-                    match tailed {
-                        Tailed::Event(stored, _) => {
-                            limits.observe(&stored);
-                            directory.observe(&stored);
-                            contacts.observe(&stored);
-                            pushing.push(&stored);
-                        }
-                        Tailed::Passed(seq) | Tailed::Begins(seq) => pushing.passed(seq),
-                    }
-                })
+                .tail(&lifecycle, config.sockets.window as u64, ears(recent, limits, directory, contacts, pushing))
                 .await?;
             let typing = hub.clone();
             broker.signals(&lifecycle, move |signal| typing.push_typing(&signal)).await?;
@@ -209,22 +200,49 @@ impl App {
     /// Stops: no new work, sockets told, work in hand finished, the broker connection drained.
     pub async fn stop(self) -> Result<()> {
         tracing::info!("stopping");
+        // One deadline for all of it, with a moment kept for the last steps.
+        let end = tokio::time::Instant::now() + self.deadline;
+        let left = || end.saturating_duration_since(tokio::time::Instant::now());
         self.lifecycle.drain();
         if let Some(front) = &self.front {
-            front.gateway.settle(LAST_ANSWERS).await;
+            front.gateway.settle(LAST_ANSWERS.min(self.deadline / 4)).await;
             front.gateway.send_away((self.deadline / 4).min(LONGEST_FAREWELL)).await;
-            let _ = tokio::time::timeout(Duration::from_secs(5), front.io.close()).await;
+            let _ = tokio::time::timeout(left() / 3, front.io.close()).await;
         }
-        if !self.lifecycle.finished(self.deadline).await {
+        if !self.lifecycle.finished(left().mul_f32(0.8)).await {
             tracing::warn!("some work was not finished in time; nothing that was acknowledged is lost");
         }
         if let Some(front) = &self.front {
-            front.presences.stop().await;
+            let _ = tokio::time::timeout(left().max(LAST_STEPS), front.presences.stop()).await;
         }
         self.lifecycle.end();
         self.broker.close().await;
         tracing::info!("stopped");
         self.lifecycle.death().map_or(Ok(()), Err)
+    }
+}
+
+/// Takes what the tail brings to everybody who listens.
+fn ears(
+    recent: Arc<Recent>,
+    limits: Limits,
+    directory: Directory,
+    contacts: Presences,
+    hub: Arc<Hub>,
+) -> impl FnMut(Tailed) + Send + 'static {
+    move |tailed| {
+        // The window first: a socket that is in the hub by then finds there what it is not pushed.
+        recent.observe(&tailed);
+        match tailed {
+            Tailed::Event(stored, _) => {
+                limits.observe(&stored);
+                directory.observe(&stored);
+                contacts.observe(&stored);
+                hub.push(&stored);
+            }
+            Tailed::Passed(seq) => hub.passed(seq),
+            Tailed::Begins(seq) => hub.begin_anew(seq),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A broker that was silent for this long is away: nothing is sent to it, and the instance is not ready.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// What a notification takes in the log, about.
+const NOTIFICATION_BYTES: u64 = 1_000;
 /// A connection that is lost after this much silence was dead before.
 const SILENT_FIRST: Duration = Duration::from_secs(3);
 
@@ -47,6 +49,8 @@ pub(super) struct Link {
     bytes: AtomicU64,
     /// Everything up to here is in MongoDB.
     projected: AtomicU64,
+    /// Notifications that follow from messages in the log and are not in it yet, about.
+    owed: AtomicU64,
     /// Bytes at which clients' events are refused.
     limit: u64,
 }
@@ -74,6 +78,7 @@ impl Link {
             last: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             projected: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
             limit,
         })
     }
@@ -112,9 +117,21 @@ impl Link {
         }
     }
 
-    /// Whether there is no room for what clients send. What follows from what is already there still has some.
+    /// The tail has seen a message to this many others, each of whom will be notified.
+    pub(super) fn owes(&self, notifications: u64) {
+        self.owed.fetch_add(notifications, Ordering::Relaxed);
+    }
+
+    /// The tail has seen a notification.
+    pub(super) fn paid(&self) {
+        let _ = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| Some(owed.saturating_sub(1)));
+    }
+
+    /// Whether there is no room for what clients send. What follows from what is already there must still find some: the
+    /// notifications of a full log could otherwise never be made, and what they are made from never be trimmed.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.limit
+        let owed = self.owed.load(Ordering::Relaxed).saturating_mul(NOTIFICATION_BYTES);
+        self.bytes.load(Ordering::Relaxed).saturating_add(owed) >= self.limit
     }
 }
 
@@ -147,6 +164,14 @@ impl Broker {
         self.link.hear(&info.state);
         if let Ok(floor) = self.ack_floor(Durable::Persist).await {
             self.link.projected.fetch_max(floor, Ordering::Relaxed);
+        }
+        if let Ok((pending, idle)) = self.pending(Durable::Notify).await {
+            if idle {
+                self.link.owed.store(0, Ordering::Relaxed);
+            } else {
+                // At least one each, for messages from before this instance.
+                self.link.owed.fetch_max(pending, Ordering::Relaxed);
+            }
         }
         Ok(self.log())
     }
@@ -190,6 +215,15 @@ impl Broker {
             self.events.get_consumer(durable.name()).await.map_err(|error| away().caused_by(error.to_string()))?;
         let info = consumer.cached_info();
         Ok((info.ack_floor.stream_sequence, info.num_pending == 0 && info.num_ack_pending == 0))
+    }
+
+    /// How many events a durable consumer has not acknowledged, and whether that is none.
+    async fn pending(&self, durable: Durable) -> Result<(u64, bool)> {
+        let consumer: jetstream::consumer::Consumer<pull::Config> =
+            self.events.get_consumer(durable.name()).await.map_err(|error| away().caused_by(error.to_string()))?;
+        let info = consumer.cached_info();
+        let pending = info.num_pending + info.num_ack_pending as u64;
+        Ok((pending, pending == 0))
     }
 
     /// Whether the broker can be reached right now: connected, and it has answered lately.

@@ -151,6 +151,9 @@ impl Broker {
     /// The newest event on a subject of the log, without a consumer.
     pub async fn last(&self, subject: Subject) -> Result<Option<Stored>> {
         use jetstream::stream::DirectGetErrorKind;
+        if !self.is_reachable() {
+            return Err(away());
+        }
         match self.events.direct_get_last_for_subject(subject.to_string()).await {
             Ok(message) => match decode(&message.payload) {
                 Ok(event) => Ok(Some(Stored { seq: message.sequence, event })),
@@ -168,6 +171,9 @@ impl Broker {
     /// The event at a place in the log, if it is still there.
     pub async fn at(&self, seq: u64) -> Result<Option<Stored>> {
         use jetstream::stream::DirectGetErrorKind;
+        if !self.is_reachable() {
+            return Err(away());
+        }
         match self.events.direct_get(seq).await {
             Ok(message) => Ok(Some(Stored { seq: message.sequence, event: decode(&message.payload)? })),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 const BATCH: usize = 1_000;
 /// Bytes of one request, about.
 const BYTES: usize = 4 << 20;
+/// Bytes of one reading, about: whoever has more to read goes on where it ended.
+const WHOLE: usize = 16 << 20;
 /// How long the broker may be silent between two events.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -28,6 +30,8 @@ pub struct Found {
     pub events: Vec<Stored>,
     /// There are more than were asked for.
     pub more: bool,
+    /// Everything up to here was read, also what could not be understood.
+    pub upto: u64,
 }
 
 impl Broker {
@@ -35,15 +39,17 @@ impl Broker {
     /// in the dead letters.
     pub async fn read(&self, filter: Filter, from: u64, limit: usize) -> Result<Found> {
         let mut found = Found::default();
-        let (mut from, mut read) = (from.max(1), 0);
+        let (mut from, mut read, mut bytes) = (from.max(1), 0, 0);
+        found.upto = from - 1;
         loop {
-            let (last, count, pending) =
-                self.read_once(filter, from, limit.saturating_sub(read).clamp(1, BATCH), &mut found.events).await?;
+            let wanted = limit.saturating_sub(read).clamp(1, BATCH);
+            let (last, count, pending) = self.read_once(filter, from, wanted, &mut bytes, &mut found.events).await?;
             read += count;
+            found.upto = last;
             if pending == 0 || count == 0 {
                 return Ok(found);
             }
-            if read >= limit {
+            if read >= limit || bytes >= WHOLE {
                 found.more = true;
                 return Ok(found);
             }
@@ -57,6 +63,7 @@ impl Broker {
         filter: Filter,
         from: u64,
         batch: usize,
+        bytes: &mut usize,
         events: &mut Vec<Stored>,
     ) -> Result<(u64, usize, u64)> {
         let lost = |error: &dyn std::fmt::Display| away().caused_by(error.to_string());
@@ -92,6 +99,7 @@ impl Broker {
             let seq: u64 = seq.ok_or_else(|| Error::internal("a direct read has no place in the log"))?;
             last = seq;
             count += 1;
+            *bytes += reply.payload.len();
             match decode(&reply.payload) {
                 Ok(event) => events.push(Stored { seq, event }),
                 Err(error) => {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::topology::StreamName;
 use super::{Broker, away, decode, jittered};
-use crate::domain::event::Stored;
+use crate::domain::event::{Body, Stored};
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
@@ -101,11 +101,11 @@ impl Tail {
             let next = tokio::select! {
                 next = messages.next() => next,
                 _ = look.tick() => {
-                    if self.is_deaf() {
-                        tracing::warn!(tail.seq = self.last, "the log goes on and the tail hears nothing; it is made anew");
-                        messages = self.resubscribe().await;
+                    if !self.is_deaf() {
+                        continue;
                     }
-                    continue;
+                    tracing::warn!(tail.seq = self.last, "the log goes on and the tail hears nothing; it is made anew");
+                    None
                 }
                 () = draining.cancelled() => {
                     self.drain(messages, reader).await;
@@ -113,12 +113,16 @@ impl Tail {
                 }
             };
             match next {
-                Some(Ok(message)) => hand_on(&self.broker, &message, &mut self.last, &mut reader),
-                Some(Err(error)) => {
-                    tracing::warn!(error = %error, "the tail was interrupted");
-                    messages = self.resubscribe().await;
+                Some(Ok(message)) => {
+                    hand_on(&self.broker, &message, &mut self.last, &mut reader);
+                    continue;
                 }
-                None => messages = self.resubscribe().await,
+                Some(Err(error)) => tracing::warn!(error = %error, "the tail was interrupted"),
+                None => {}
+            }
+            match self.resubscribe().await {
+                Some(again) => messages = again,
+                None => return Ok(()),
             }
         }
     }
@@ -155,16 +159,18 @@ impl Tail {
         }
     }
 
-    async fn resubscribe(&self) -> Ordered {
+    /// Subscribes again, however long that takes; nothing if the instance drains meanwhile.
+    async fn resubscribe(&self) -> Option<Ordered> {
+        let draining = self.lifecycle.draining();
         let mut wait = Duration::from_millis(100);
         loop {
             match self.broker.subscribe(self.last).await {
-                Ok(messages) => return messages,
+                Ok(messages) => return Some(messages),
                 Err(error) => tracing::warn!(error = %error, "the tail cannot be resumed yet"),
             }
             tokio::select! {
                 () = tokio::time::sleep(jittered(wait)) => {}
-                () = self.lifecycle.ending().cancelled_owned() => std::future::pending().await,
+                () = draining.cancelled() => return None,
             }
             wait = (wait * 2).min(Duration::from_secs(2));
         }
@@ -188,11 +194,23 @@ fn hand_on<F: FnMut(Tailed)>(
     if seq <= *last {
         return;
     }
+    if seq > *last + 1 {
+        // The log was trimmed beyond the place where this tail was: what lies between is gone for it.
+        tracing::error!(event.seq = seq, tail.seq = *last, "the tail has missed a part of the log");
+        reader(Tailed::Begins(seq - 1));
+    }
     *last = seq;
     broker.link.grew(seq, message.length as u64);
     broker.metrics.tail_at(seq);
     match decode(&message.payload) {
-        Ok(event) => reader(Tailed::Event(Arc::new(Stored { seq, event }), message.length)),
+        Ok(event) => {
+            match &event.body {
+                Body::Message(_) => broker.link.owes(event.recipients.len().saturating_sub(1) as u64),
+                Body::Notification(_) => broker.link.paid(),
+                Body::Conversation(_) | Body::Receipt(_) => {}
+            }
+            reader(Tailed::Event(Arc::new(Stored { seq, event }), message.length));
+        }
         Err(error) => {
             // `persist` sends it to the dead letters; here nobody can be told anything.
             tracing::error!(event.seq = seq, error = %error, "an event cannot be read and is not pushed");

@@ -64,6 +64,9 @@ struct Batch<'a> {
     /// Each notification once, where it is first.
     made: Vec<(u64, &'a Notification)>,
     marks: HashMap<(ConversationId, UserId), Mark>,
+    /// Conversations that something else happened in, and where that is in the log. Whoever resumes finds them by it, so
+    /// every kind of event that is about a conversation counts, also those that nobody has thought of yet.
+    changed: HashMap<ConversationId, u64>,
     /// Messages that are known to be at an earlier place.
     repeated: HashSet<MessageId>,
     /// The highest place of a repeated message, for each conversation that has one.
@@ -82,7 +85,14 @@ impl<'a> Batch<'a> {
         let (mut said, mut told) = (HashSet::new(), HashSet::new());
         for stored in events {
             let at = stored.seq;
-            match &stored.event.body {
+            let body = &stored.event.body;
+            // Messages and receipts say so by what they write.
+            if !matches!(body, Body::Message(_) | Body::Receipt(_))
+                && let Some(id) = body.conversation()
+            {
+                batch.changed.insert(id, at);
+            }
+            match body {
                 Body::Conversation(conversation) => batch.opened.push((at, conversation)),
                 Body::Message(message) if said.insert(message.id) => batch.sent.push((at, message)),
                 Body::Message(message) => batch.copy(message.conversation_id, at),
@@ -135,7 +145,8 @@ impl<'a> Batch<'a> {
             firsts.map(|sent| (sent.1.conversation_id, sent)).collect();
         let newest = newest.into_iter().map(|(id, (at, message))| Touch::Newest(id, LastMessage::of(*at, message)));
         let copies = self.copies.iter().map(|(id, at)| Touch::Copy(*id, *at));
-        newest.chain(self.marks.values().copied().map(Touch::Mark)).chain(copies).collect()
+        let changed = self.changed.iter().map(|(id, at)| Touch::Changed(*id, *at));
+        newest.chain(self.marks.values().copied().map(Touch::Mark)).chain(copies).chain(changed).collect()
     }
 }
 
@@ -230,7 +241,7 @@ mod tests {
             match touch {
                 Touch::Newest(_, last) => newest = Some(last.seq),
                 Touch::Copy(_, at) => copy = Some(at),
-                Touch::Mark(_) => {}
+                Touch::Mark(_) | Touch::Changed(..) => {}
             }
         }
         (late, newest, copy)

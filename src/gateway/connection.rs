@@ -12,6 +12,7 @@ use socketioxide::socket::Sid;
 use socketioxide::{SendError, SocketError, SocketIo};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::closing::Closing;
 use super::outbox::{Outbox, Overflow};
@@ -121,6 +122,8 @@ pub struct Connection {
     expires_at: AtomicI64,
     /// It is to be closed, for this reason; nothing is pushed to it any more.
     doomed: OnceLock<Closing>,
+    /// It is closed, or its other end is gone: nothing is worth doing for it any more.
+    ended: CancellationToken,
     lifecycle: Lifecycle,
 }
 
@@ -145,6 +148,7 @@ impl Connection {
             since: now,
             expires_at: AtomicI64::new(expires_at),
             doomed: OnceLock::new(),
+            ended: CancellationToken::new(),
             lifecycle,
         }
     }
@@ -194,6 +198,26 @@ impl Connection {
     #[must_use]
     pub fn end(&self) -> &'static str {
         self.doomed.get().map_or("left", |why| why.word())
+    }
+
+    /// Its other end is gone.
+    pub fn gone(&self) {
+        self.ended.cancel();
+    }
+
+    /// Resolves once it is closed or its other end is gone.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends what is left of a Socket.IO session whose transport has come to nothing.
+    pub fn abandon(&self) {
+        if let Link::SocketIo(io, sid, _) = &self.link
+            && let Some(socket) = io.get_socket(*sid)
+            && let Err(error) = socket.disconnect()
+        {
+            tracing::debug!(error = %error, "a socket without a transport cannot be closed yet");
+        }
     }
 
     /// Whether the other end is still there. One that is just connecting counts as there for a while.
@@ -266,6 +290,10 @@ impl Connection {
 
     /// Sends this frame, then what was held and is not told up to `upto`, and from then on everything as it comes.
     pub fn release(self: &Arc<Self>, boundary: Frame, upto: u64) {
+        if self.is_doomed() {
+            // It has heard its farewell; anything more would only move its cursor past what it was not told.
+            return;
+        }
         if lock(&self.outbox).release(boundary, upto) {
             self.send_waiting();
         }
@@ -283,6 +311,9 @@ impl Connection {
             return;
         }
         let mut outbox = lock(&self.outbox);
+        if outbox.knows(frame) {
+            return;
+        }
         let placed = if outbox.is_clear() && self.emit(frame) { Ok(false) } else { outbox.queue(frame) };
         // Closing calls back into the gateway, so never under this lock.
         drop(outbox);
@@ -345,7 +376,7 @@ impl Connection {
     }
 
     fn send_some(&self) -> (usize, bool) {
-        lock(&self.outbox).send(|frame| self.emit(frame))
+        lock(&self.outbox).send(|frame| !self.is_doomed() && self.emit(frame))
     }
 
     /// Waits until there may be room for a frame.
@@ -409,8 +440,9 @@ impl Connection {
     }
 
     /// Ends the connection. The client has a moment to read why, if it reads at all; then its transport ends.
-    pub fn close(&self, why: Closing) {
+    pub fn close(self: &Arc<Self>, why: Closing) {
         let first = self.doomed.set(why).is_ok();
+        self.ended.cancel();
         if first {
             tracing::debug!(socket.id = self.id, reason = why.word(), "a socket is closed");
         }
@@ -431,9 +463,12 @@ impl Connection {
             }
         }
         if first && let Some(valve) = self.link.valve().cloned() {
+            let this = self.clone();
             self.lifecycle.job(async move {
                 tokio::time::sleep(FAREWELL).await;
                 valve.cut();
+                tokio::time::sleep(FAREWELL).await;
+                this.abandon();
             });
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socketioxide::socket::Sid;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -23,7 +24,7 @@ use crate::command::messages::{SendMessage, Sent};
 use crate::config::Cors;
 use crate::domain::clock::{Timestamp, random_bits};
 use crate::domain::cursor::Cursor;
-use crate::domain::event::Stored;
+use crate::domain::event::{Body, Stored};
 use crate::domain::frame::{Frame, Synced};
 use crate::domain::ids::{ConversationId, UserId};
 use crate::domain::trace::TraceContext;
@@ -37,6 +38,10 @@ use crate::query::sync::{Lost, Resumed};
 const PAGE: usize = 1_000;
 /// Events that a client is told again, at most; whoever missed more is quicker with a reload.
 const REPLAY: usize = 5_000;
+/// The same in bytes, about.
+const REPLAY_BYTES: usize = 8 << 20;
+/// How long a client may take to hear them.
+const LONGEST_REPLAY: Duration = Duration::from_mins(1);
 
 /// Connections by Socket.IO's name, each with where its client was before.
 type Opening = HashMap<Sid, (Arc<Connection>, Option<String>)>;
@@ -221,8 +226,10 @@ impl Gateway {
                 let (commands, from) = (self.commands.clone(), connection.clone());
                 self.answer_later(connection, reply, async move {
                     let outcome = commands.sent(in_line).await;
-                    if outcome.as_ref().map_or(true, |sent| sent.duplicate) {
-                        from.take_own(id);
+                    let unpushed = outcome.as_ref().map_or(true, |sent| sent.duplicate);
+                    if unpushed && !from.take_own(id) && outcome.is_err() {
+                        // The tail has brought it, and the socket was not told of it, as its answer was to come.
+                        from.close(Closing::Resync);
                     }
                     let Sent { message, seq, .. } = outcome?;
                     Ok(Done::Sent { id: message.id, seq, created_at: message.created_at })
@@ -278,7 +285,7 @@ impl Gateway {
         };
         let (gateway, connection) = (self.clone(), connection.clone());
         self.lifecycle.job(async move {
-            gateway.replay(&connection, user, cursor).await;
+            let _ = gateway.replay(&connection, user, cursor).await;
         });
     }
 
@@ -293,31 +300,34 @@ impl Gateway {
         let (gateway, connection) = (self.clone(), connection.clone());
         self.lifecycle.job(self.in_hand.track_future(async move {
             let synced = gateway.replay(&connection, user, cursor).await;
-            connection.answer(reply, &Ok(Done::Synced(synced)));
+            connection.answer(reply, &synced.map(Done::Synced));
         }));
     }
 
     /// Subscribed first, replayed second: the socket is in the hub and held, so whatever comes after the replay's end is
-    /// in its queue, and what is in both is told once.
-    async fn replay(&self, connection: &Arc<Connection>, user: UserId, cursor: String) -> Synced {
-        let (synced, upto) = match self.missed(user, cursor).await {
+    /// in its queue, and what is in both is told once. A replay that breaks off says nothing of its end.
+    async fn replay(&self, connection: &Arc<Connection>, user: UserId, cursor: String) -> Result<Synced> {
+        let found = tokio::select! {
+            found = self.missed(user, cursor) => found,
+            () = connection.ended() => return Err(Closing::Resync.error()),
+        };
+        let (synced, upto) = match found {
             Ok((events, position)) => {
-                let mut told = 0;
+                let until = Instant::now() + LONGEST_REPLAY;
                 for stored in &events {
-                    let frame = Frame::durable(stored, position.epoch);
-                    let Ok(frame) =
-                        frame.inspect_err(|error| tracing::error!(error = %error, "an event cannot be told"))
-                    else {
-                        continue;
-                    };
+                    let frame = Frame::durable(stored, position.epoch)?;
+                    if connection.expired(self.now()) {
+                        connection.close(Closing::Expired);
+                    } else if Instant::now() > until {
+                        connection.close(Closing::Resync);
+                    }
                     if !connection.deliver(&frame).await {
-                        break;
+                        return Err(connection.closing().unwrap_or(Closing::Resync).error());
                     }
                     connection.note_head(stored.seq);
-                    told += 1;
                 }
-                let synced = Synced { recovered: true, reason: None, cursor: position.to_string(), events: told };
-                (synced, position.seq)
+                let events = events.len();
+                (Synced { recovered: true, reason: None, cursor: position.to_string(), events }, position.seq)
             }
             Err((lost, position)) => (Synced::lost(lost.word(), position), 0),
         };
@@ -328,18 +338,25 @@ impl Gateway {
             events = synced.events,
             "a client has resumed"
         );
+        if connection.expired(self.now()) {
+            connection.close(Closing::Expired);
+        }
         release(connection, &synced, upto);
-        synced
+        Ok(synced)
     }
 
     /// Everything that a user missed, and how far that goes.
     async fn missed(&self, user: UserId, mut cursor: String) -> Result<(Vec<Arc<Stored>>, Cursor), (Lost, Cursor)> {
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         loop {
             match self.queries.missed(user, &cursor, PAGE).await {
                 Resumed::Lost(lost, position) => return Err((lost, position)),
                 Resumed::Recovered(missed) => {
+                    bytes += missed.events.iter().map(|stored| weight(stored)).sum::<usize>();
                     events.extend(missed.events);
+                    if bytes > REPLAY_BYTES {
+                        return Err((Lost::TooMuch, self.queries.position()));
+                    }
                     if !missed.more {
                         return Ok((events, missed.cursor));
                     }
@@ -350,6 +367,15 @@ impl Gateway {
                 }
             }
         }
+    }
+}
+
+/// About what an event takes in memory.
+fn weight(stored: &Stored) -> usize {
+    const REST: usize = 500;
+    REST + match &stored.event.body {
+        Body::Message(message) => message.text.len(),
+        Body::Conversation(_) | Body::Receipt(_) | Body::Notification(_) => 0,
     }
 }
 

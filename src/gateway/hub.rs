@@ -60,6 +60,14 @@ impl Hub {
         Cursor { epoch: self.epoch, seq: self.position.load(Ordering::Acquire) }
     }
 
+    /// A part of the log is missing between what the sockets here were told and what comes: they have to catch up anew.
+    pub fn begin_anew(&self, seq: u64) {
+        for (_, connection) in self.all() {
+            connection.close(Closing::Resync);
+        }
+        self.passed(seq);
+    }
+
     /// The tail is this far.
     pub fn passed(&self, seq: u64) {
         self.position.store(seq, Ordering::Release);
@@ -100,6 +108,7 @@ impl Hub {
         drop(shard);
         if let Some(connection) = &gone {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            connection.gone();
             self.metrics.socket_closed(connection.end());
         }
         gone.is_some()

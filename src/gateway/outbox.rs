@@ -23,12 +23,19 @@ pub struct Outbox {
     holding: bool,
     /// Somebody is sending what waits.
     in_hand: bool,
+    /// Everything up to here was told by a replay.
+    told: u64,
 }
 
 impl Outbox {
     /// A queue that holds.
     pub const fn new() -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, holding: true, in_hand: false }
+        Self { waiting: VecDeque::new(), bytes: 0, holding: true, in_hand: false, told: 0 }
+    }
+
+    /// Whether a replay has told this frame already: the live one may come a moment after it.
+    pub fn knows(&self, frame: &Frame) -> bool {
+        frame.seq.is_some_and(|seq| seq <= self.told)
     }
 
     /// Whether a frame may go straight out.
@@ -64,6 +71,7 @@ impl Outbox {
     /// Ends the holding with this frame; what was told up to a seq is not told again. Says whether somebody has to begin
     /// to send.
     pub fn release(&mut self, boundary: Frame, upto: u64) -> bool {
+        self.told = upto;
         self.waiting.retain(|frame| frame.seq.is_none_or(|seq| seq > upto));
         self.waiting.push_front(boundary);
         self.bytes = self.waiting.iter().map(Frame::bytes).sum();

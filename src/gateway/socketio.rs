@@ -206,21 +206,29 @@ impl SocketIoEndpoint {
             plain.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
         let valve = Arc::<Valve>::default();
-        match sid(request) {
-            // One that polled until now.
-            Some(sid) => {
-                let found = self.gateway.polling().remove(&sid);
-                if let Some(connection) = found {
-                    connection.carried_by(valve.clone());
-                }
-            }
+        let sid = sid(request);
+        // One that polled until now.
+        let polled = sid.and_then(|sid| self.gateway.polling().remove(&sid));
+        match &polled {
+            Some(connection) => connection.carried_by(valve.clone()),
             None => drop(plain.extensions_mut().insert(valve.clone())),
         }
         let service = self.service.clone();
         self.gateway.lifecycle.job(async move {
             match upgrade.await {
                 Ok(stream) => {
-                    let _ = hyper::service::Service::call(&service, (Gated::new(stream, valve), plain)).await;
+                    let _ = hyper::service::Service::call(&service, (Gated::new(stream, valve.clone()), plain)).await;
+                    // An upgrade that comes to nothing half-way leaves a session that Engine.IO takes for one that is still
+                    // being upgraded, for ever. So a session that polled ends with its WebSocket.
+                    if let (Some(sid), Some(connection)) = (sid, polled) {
+                        tokio::select! {
+                            () = valve.over() => {
+                                end_session(&service, sid).await;
+                                connection.abandon();
+                            }
+                            () = connection.ended() => {}
+                        }
+                    }
                 }
                 Err(error) => tracing::debug!(error = %error, "a WebSocket upgrade came to nothing"),
             }
@@ -233,6 +241,16 @@ impl SocketIoEndpoint {
         response.headers_mut().typed_insert(SecWebsocketAccept::from(key));
         Ok(response)
     }
+}
+
+/// Ends a session as its own client would, with an Engine.IO close packet. One that is gone already is not found.
+async fn end_session(service: &Svc, sid: Sid) {
+    let close = Request::builder()
+        .method(Method::POST)
+        .uri(poem::http::Uri::try_from(format!("/socket.io/?EIO=4&transport=polling&sid={sid}")).unwrap_or_default())
+        .content_type("text/plain;charset=UTF-8")
+        .body("1");
+    let _ = service.clone().compat().call(close).await;
 }
 
 /// The session that a request is about.

@@ -80,6 +80,12 @@ impl Gateway {
                 self.opening().remove(&sid);
             }
         }
+        let polling: Vec<_> = self.polling().iter().map(|(sid, one)| (*sid, one.clone())).collect();
+        for (sid, connection) in polling {
+            if !connection.is_there(now) {
+                self.polling().remove(&sid);
+            }
+        }
     }
 
     /// Sends every socket away, some at a time, within about this long: they should not all come back at once.

@@ -31,6 +31,8 @@ pub struct Valve {
     writer: AtomicWaker,
     freed: Notify,
     cut_asked: Notify,
+    /// The stream is gone.
+    over: Notify,
 }
 
 impl Valve {
@@ -68,6 +70,11 @@ impl Valve {
         self.cut_asked.notified().await;
     }
 
+    /// Waits until the stream is gone. For one task only.
+    pub async fn over(&self) {
+        self.over.notified().await;
+    }
+
     fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }
@@ -78,6 +85,12 @@ impl Valve {
 pub struct Gated<S> {
     stream: S,
     valve: Arc<Valve>,
+}
+
+impl<S> Drop for Gated<S> {
+    fn drop(&mut self) {
+        self.valve.over.notify_one();
+    }
 }
 
 impl<S> Gated<S> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Queries, overlay};
 use crate::auth::Actor;
+use crate::broker::subject::Filter;
 use crate::domain::conversation::{Conversation, LastMessage, foreign};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
@@ -79,7 +80,7 @@ impl Queries {
     pub async fn conversation(&self, actor: &Actor, id: ConversationId) -> Result<View> {
         actor.check_expiry(self.clock.now())?;
         let entry = self.directory.for_participant(id, actor.user_id).await?;
-        let newer = self.unprojected(id).await?;
+        let newer = self.unprojected(Filter::Conversation(id), overlay::LIMIT).await?;
         let stored = self.store.conversation(id).await?;
         let mut listed = stored.unwrap_or_else(|| fresh(entry.conversation.clone(), entry.seq()));
         for stored in &newer {

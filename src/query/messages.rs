@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::Queries;
+use super::{Queries, overlay};
 use crate::auth::Actor;
+use crate::broker::subject::Filter;
 use crate::domain::event::Body;
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::Message;
@@ -36,7 +37,7 @@ impl Queries {
         actor.check_expiry(self.clock.now())?;
         self.directory.for_participant(conversation, actor.user_id).await?;
         // The newer events first: what is projected between the two readings is then in both, and never in none.
-        let newer = self.unprojected(conversation).await?;
+        let newer = self.unprojected(Filter::Conversation(conversation), overlay::LIMIT).await?;
         let newer: Vec<(u64, Message)> = newer
             .into_iter()
             .filter_map(|stored| match stored.event.body {

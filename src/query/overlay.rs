@@ -7,24 +7,25 @@ use super::Queries;
 use crate::broker::subject::Filter;
 use crate::domain::conversation::LastMessage;
 use crate::domain::event::{Body, Stored};
-use crate::domain::ids::ConversationId;
 use crate::domain::notification::excerpt;
 use crate::error::{Error, Result};
 use crate::store::conversations::Listed;
 
-/// Events of one conversation that may be laid over, at most.
-const LIMIT: usize = 10_000;
+/// Events of one conversation that are laid over, at most.
+pub(super) const LIMIT: usize = 10_000;
 
 impl Queries {
-    /// The events of a conversation that MongoDB may not have. While the broker is away nobody can say what those are: a
+    /// The events that MongoDB may not have, at most so many. While the broker is away nobody can say what those are: a
     /// history that may lack what its reader has just been told is stored is refused, not shown.
-    pub(super) async fn unprojected(&self, conversation: ConversationId) -> Result<Vec<Stored>> {
+    pub(super) async fn unprojected(&self, filter: Filter, limit: usize) -> Result<Vec<Stored>> {
+        // What MongoDB has is needed as well.
+        self.store.admit()?;
         let floor = self.broker.projected().await?;
-        let found = self.broker.read(Filter::Conversation(conversation), floor + 1, LIMIT).await?;
+        let found = self.broker.read(filter, floor + 1, limit).await?;
         if found.more {
             return Err(Error::unavailable(
                 "catching_up",
-                "the history is still catching up with what was said, try again",
+                "what is stored is still catching up with what has happened, try again",
             )
             .retry_after(std::time::Duration::from_secs(2)));
         }

@@ -118,7 +118,11 @@ impl Queries {
             return Resumed::Lost(Lost::UnknownEpoch, self.position());
         }
         if cursor.seq > self.recent.position() && !self.recent.reaches(cursor.seq, AHEAD).await {
-            return Resumed::Lost(Lost::AheadOfLog, self.position());
+            return match self.broker.head().await {
+                Ok(head) if head < cursor.seq => Resumed::Lost(Lost::AheadOfLog, self.position()),
+                // It is this instance that is behind.
+                _ => Resumed::Lost(Lost::Unavailable, cursor),
+            };
         }
         if let Some(since) = self.recent.since(user, cursor.seq, limit) {
             let cursor = Cursor { seq: since.upto, ..cursor };
@@ -155,15 +159,20 @@ impl Queries {
             .map(|filter| self.broker.read(filter, cursor.seq + 1, limit + 1))
             .buffer_unordered(AT_ONCE);
         let mut events: BTreeMap<u64, Arc<Stored>> = BTreeMap::new();
+        // Up to where the window begins, since behind that there may be conversations that MongoDB does not know yet; and
+        // no further than the first reading that was cut off.
+        let mut edge = window;
         while let Some(found) = reads.next().await {
-            // Up to where the window begins: behind that there may be conversations that MongoDB does not know yet.
-            for stored in found?.events.into_iter().take_while(|stored| stored.seq <= window) {
-                if stored.event.recipients.contains(&user) {
+            let found = found?;
+            if found.more {
+                edge = edge.min(found.upto);
+            }
+            for stored in found.events {
+                if stored.seq <= edge && stored.event.recipients.contains(&user) {
                     events.insert(stored.seq, Arc::new(stored));
                 }
             }
-            // The first ones count: of a conversation that was cut off, at least so many were read.
-            while events.len() > limit + 1 {
+            while events.last_key_value().is_some_and(|(seq, _)| *seq > edge) || events.len() > limit + 1 {
                 events.pop_last();
             }
         }
@@ -171,11 +180,11 @@ impl Queries {
         if cursor.seq + 1 < self.broker.look().await?.first {
             return Ok(Err(Lost::TooOld));
         }
-        let whole = events.len() <= limit;
+        let fits = events.len() <= limit;
         let mut events: Vec<Arc<Stored>> = events.into_values().take(limit).collect();
         let (mut upto, mut more) =
-            if whole { (window, false) } else { (events.last().map_or(window, |last| last.seq), true) };
-        if whole {
+            if fits { (edge, edge < window) } else { (events.last().map_or(edge, |last| last.seq), true) };
+        if !more {
             // If the window has moved on meanwhile, the next page begins where this one ends.
             match self.recent.since(user, window, limit - events.len()) {
                 Some(newest) => {

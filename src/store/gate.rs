@@ -118,15 +118,18 @@ impl Gate {
         self.0.doubted.notify_one();
     }
 
+    /// Refuses while the database is away.
+    pub(super) fn admit(&self) -> Result<()> {
+        if *self.0.shut.borrow() { Err(away()) } else { Ok(()) }
+    }
+
     /// Runs an operation of a request, at most this long, and not at all while the database is away.
     pub(super) async fn run<T, F>(&self, longest: Duration, operation: F) -> Result<T>
     where
         F: IntoFuture<Output = std::result::Result<T, MongoError>>,
         F::IntoFuture: Future + Send,
     {
-        if *self.0.shut.borrow() {
-            return Err(away());
-        }
+        self.admit()?;
         tokio::select! {
             biased;
             done = tokio::time::timeout(longest, operation.into_future()) => match done {

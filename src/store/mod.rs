@@ -37,6 +37,10 @@ pub use once::Known;
 
 /// How long an operation of a consumer, or of the start, may take. They can wait, and try again.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// MongoDB's codes for a server that is going away or is no primary any more: `PrimarySteppedDown`, `ShutdownInProgress`,
+/// `NotWritablePrimary`, `InterruptedAtShutdown`, `InterruptedDueToReplStateChange`, `NotPrimaryNoSecondaryOk`,
+/// `NotPrimaryOrSecondary`.
+const LEAVING: [i32; 7] = [189, 91, 10_107, 11_600, 11_602, 13_435, 13_436];
 /// MongoDB's code for a broken unique index.
 const DUPLICATE_KEY: i32 = 11_000;
 
@@ -82,6 +86,11 @@ impl Store {
     /// Begins to watch whether the database answers, so that requests are refused at once while it does not.
     pub fn watch(&self, lifecycle: &Lifecycle, metrics: &Metrics) {
         self.gate.watch(self.database.clone(), lifecycle, metrics.clone());
+    }
+
+    /// Refuses at once what would be refused later, as long as the database is known to be away.
+    pub fn admit(&self) -> Result<()> {
+        self.gate.admit()
     }
 
     /// Asks whether the database is there; the answer takes less than a second.
@@ -139,6 +148,8 @@ fn failure(error: MongoError) -> Error {
         | ErrorKind::Io(_)
         | ErrorKind::ConnectionPoolCleared { .. }
         | ErrorKind::DnsResolve { .. } => away().caused_by(error),
+        // The server is being shut down, or is no primary any more.
+        ErrorKind::Command(ref command) if LEAVING.contains(&command.code) => away().caused_by(error),
         // The server says no for a reason of its own that passes, such as a change of primary.
         _ if error.contains_label("RetryableWriteError") || error.contains_label("TransientTransactionError") => {
             away().caused_by(error)

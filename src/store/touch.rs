@@ -43,6 +43,8 @@ pub enum Touch {
     Mark(Mark),
     /// The log has a message of it here again.
     Copy(ConversationId, u64),
+    /// Something happened in it that nothing above says.
+    Changed(ConversationId, u64),
 }
 
 /// What has to be seen to after touching conversations.
@@ -57,7 +59,7 @@ pub struct Touched {
 impl Touch {
     const fn conversation(&self) -> ConversationId {
         match self {
-            Self::Newest(id, _) | Self::Copy(id, _) => *id,
+            Self::Newest(id, _) | Self::Copy(id, _) | Self::Changed(id, _) => *id,
             Self::Mark(mark) => mark.conversation_id,
         }
     }
@@ -84,6 +86,7 @@ impl Touch {
                 (doc! { "_id": id, "participants.userId": mark.user_id.to_string() }, doc! { "$max": rise })
             }
             Self::Copy(_, at) => (doc! { "_id": id }, doc! { "$max": { "copySeq": stored_seq(*at) } }),
+            Self::Changed(_, at) => (doc! { "_id": id }, doc! { "$max": { "changeSeq": stored_seq(*at) } }),
         })
     }
 
@@ -98,6 +101,7 @@ impl Touch {
                 })
             }
             Self::Copy(_, at) => found.copied(stored_seq(*at)),
+            Self::Changed(_, at) => found.change_seq >= stored_seq(*at),
         }
     }
 }

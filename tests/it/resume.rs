@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
 use crate::support::client::Person;
+use crate::support::socketio::Raw;
 use crate::support::until;
 use crate::support::world::{World, message};
 
@@ -230,5 +231,58 @@ async fn a_heartbeat_tells_how_far_a_socket_is() {
     let cursor = beat["cursor"].as_str().expect("a cursor").to_owned();
     let (events, synced) = told(&ben, &cursor).await;
     assert_eq!((events.len(), &synced["recovered"]), (0, &json!(true)), "it was told everything up to there");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_breaks_off_is_not_called_complete() {
+    let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "10000"), ("SHUTDOWN_SECONDS", "8")]).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let cursor = ben.get("/api/sync").await.1["cursor"].as_str().expect("a cursor").to_owned();
+    let mut hers = ana.socket().await;
+    let text = "x".repeat(7_000);
+    let count = 1_000;
+    for round in 0..count / 100 {
+        let mut acks = Vec::new();
+        for number in 0..100 {
+            acks.push(hers.ask("sendMessage", &message(&conversation, &format!("{round}-{number} {text}"))).await);
+        }
+        for ack in acks {
+            assert_eq!(hers.answer(ack).await["ok"], true);
+        }
+    }
+    // Ben comes back, hears the first of it and reads no further; meanwhile the instance is stopped.
+    let mut his = Raw::connect(world.rest.address, &ben.token, Some(&cursor)).await;
+    assert_eq!(his.event().await.map(|(name, _)| name).as_deref(), Some("message"));
+    world.stop().await;
+    let mut heard = 1;
+    while let Some((name, data)) = his.event().await {
+        heard += usize::from(name == "message");
+        if name == "synced" {
+            assert_eq!(
+                (&data["recovered"], heard),
+                (&json!(true), count),
+                "it was told everything, or nothing of an end"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_hides_nothing_behind_it() {
+    let world = World::with(Roles::ALL, &[("WINDOW_EVENTS", "3")]).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let cursor = ben.get("/api/sync").await.1["cursor"].as_str().expect("a cursor").to_owned();
+    let log = async_nats::jetstream::new(world.tenant.broker().await);
+    for number in 0..20 {
+        let subject = format!("chat.{conversation}.message");
+        log.publish(subject, "not json".into()).await.expect("sent").await.expect("stored");
+        ana.say(&conversation, &number.to_string()).await;
+    }
+    until("a complete answer", || told(&ben, &cursor), |(_, synced)| synced["recovered"] == true).await;
+    until("every notification", || async { pages(&ben, &cursor, 100).await.len() }, |count| *count == 40).await;
+    for limit in [1, 2, 3, 7] {
+        assert_eq!(pages(&ben, &cursor, limit).await.len(), 40, "pages of {limit}");
+    }
     world.stop().await;
 }

@@ -1,7 +1,7 @@
 //! Socket.IO, driven by the official JavaScript client; and the plain WebSocket by the same script.
 
-use crate::support::node;
 use crate::support::world::World;
+use crate::support::{node, socketio};
 
 macro_rules! transports {
     ($($name:ident: $script:literal over $transport:literal;)*) => {$(
@@ -24,4 +24,17 @@ transports! {
     refusals_are_answered_over_websocket: "refusals.mjs" over "websocket";
     refusals_are_answered_over_polling: "refusals.mjs" over "polling";
     refusals_are_answered_over_the_plain_websocket: "refusals.mjs" over "ws";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_vanishes_while_upgrading_is_gone() {
+    let world = World::start().await;
+    let (ana, ben, _) = world.pair().await;
+    let mut hers = ana.socket().await;
+    socketio::vanish_while_upgrading(world.rest.address, &ben.token).await;
+    for status in ["online", "offline"] {
+        let presence = hers.next("presence").await;
+        assert_eq!((&presence["userId"], &presence["status"]), (&ben.id.clone().into(), &status.into()));
+    }
+    world.stop().await;
 }

@@ -4,6 +4,7 @@ pub mod client;
 pub mod node;
 pub mod servers;
 pub mod socket;
+pub mod socketio;
 pub mod world;
 
 use std::future::Future;

@@ -1,0 +1,77 @@
+//! Socket.IO by hand, for what the official client would never do: stop reading, or vanish in the middle of an upgrade.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::DEADLINE;
+
+/// A session carried by a WebSocket from its beginning.
+pub struct Raw {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Raw {
+    /// Connects and is known.
+    pub async fn connect(address: SocketAddr, token: &str, cursor: Option<&str>) -> Self {
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let (stream, _) = connect_async(url).await.expect("a WebSocket");
+        let mut raw = Self { stream };
+        let opened = raw.packet().await.expect("an open packet");
+        assert!(opened.starts_with('0'), "{opened}");
+        let auth = json!({ "token": token, "cursor": cursor });
+        raw.stream.send(Message::text(format!("40{auth}"))).await.expect("sent");
+        let connected = raw.packet().await.expect("an answer");
+        assert!(connected.starts_with("40"), "{connected}");
+        raw
+    }
+
+    /// The next packet, or nothing at the end.
+    async fn packet(&mut self) -> Option<String> {
+        loop {
+            let next = tokio::time::timeout(DEADLINE, self.stream.next()).await.expect("a packet or the end");
+            match next {
+                Some(Ok(Message::Text(text))) if text.as_str() == "2" => {
+                    let _ = self.stream.send(Message::text("3")).await;
+                }
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// The next event and its payload, or nothing at the end.
+    pub async fn event(&mut self) -> Option<(String, Value)> {
+        loop {
+            let packet = self.packet().await?;
+            let Some(json) = packet.strip_prefix("42") else { continue };
+            let mut parts: Vec<Value> = serde_json::from_str(json).expect("an event is a list");
+            let data = if parts.len() > 1 { parts.remove(1) } else { Value::Null };
+            return Some((parts[0].as_str().expect("a name").to_owned(), data));
+        }
+    }
+}
+
+/// A session that polls, and begins to go over to a WebSocket, and is gone.
+pub async fn vanish_while_upgrading(address: SocketAddr, token: &str) {
+    let base = format!("http://{address}/socket.io/?EIO=4&transport=polling");
+    let client = reqwest::Client::new();
+    let opened = client.get(&base).send().await.expect("a reply").text().await.expect("text");
+    let opened: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("an open packet");
+    let sid = opened["sid"].as_str().expect("a session");
+    let polling = format!("{base}&sid={sid}");
+    let auth = format!("40{}", json!({ "token": token }));
+    client.post(&polling).body(auth).send().await.expect("sent");
+    let connected = client.get(&polling).send().await.expect("a reply").text().await.expect("text");
+    assert!(connected.contains("40{"), "{connected}");
+    let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&sid={sid}");
+    let (mut stream, _) = connect_async(url).await.expect("a WebSocket");
+    stream.send(Message::text("2probe")).await.expect("sent");
+    let probed = stream.next().await.expect("an answer").expect("readable");
+    assert_eq!(probed.to_text().expect("text"), "3probe");
+}
