@@ -195,7 +195,7 @@ impl Broker {
 }
 
 /// Reads an event as the log keeps it.
-fn decode(payload: &[u8]) -> Result<Event> {
+pub fn decode(payload: &[u8]) -> Result<Event> {
     serde_json::from_slice(payload)
         .map_err(|error| Error::invalid("undecodable_event", "an event in the log cannot be read").caused_by(error))
 }

@@ -4,11 +4,11 @@
 //! once and handed on in order; the reader must not block, since everybody's live events wait behind it. It begins a little
 //! before now: clients that come from another instance find here what they missed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
@@ -28,8 +28,8 @@ const DEAF: Duration = Duration::from_secs(5);
 /// What the tail hands on.
 #[derive(Debug, Clone)]
 pub enum Tailed {
-    /// An event, and about how many bytes it takes.
-    Event(Arc<Stored>, usize),
+    /// An event, and its bytes as the log has them.
+    Event(Box<Stored>, Bytes),
     /// The event at this place cannot be read.
     Passed(u64),
     /// The reading begins behind this place.
@@ -209,7 +209,7 @@ fn hand_on<F: FnMut(Tailed)>(
                 Body::Notification(_) => broker.link.paid(),
                 Body::Conversation(_) | Body::Receipt(_) => {}
             }
-            reader(Tailed::Event(Arc::new(Stored { seq, event }), message.length));
+            reader(Tailed::Event(Box::new(Stored { seq, event }), message.payload.clone()));
         }
         Err(error) => {
             // `persist` sends it to the dead letters; here nobody can be told anything.

@@ -2,25 +2,45 @@
 //!
 //! Whoever was away for a moment is served from here, without a question to the broker or the database: a thousand clients
 //! that reconnect at once cost a scan each. It is bounded by count and by bytes; what fell out of it is in the log.
+//!
+//! Events are kept as the log has them, each in one piece of memory, and read again when somebody needs them: most never
+//! are, and thousands of small pieces that live for minutes would slow down everybody's allocations.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use crate::broker;
 use crate::broker::tail::Tailed;
 use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
 
-/// Bytes of events kept, as the log has them; in memory they take about twice that.
-const BYTES: usize = 24 << 20;
+/// Bytes of events kept.
+const BYTES: usize = 32 << 20;
+/// What an event takes beside its bytes, about.
+const BESIDE: usize = 96;
 /// Events looked at under one hold of the lock: the tail waits for it.
 const SCAN: usize = 4_096;
 
+#[derive(Debug)]
+struct Kept {
+    seq: u64,
+    recipients: SmallVec<[UserId; 2]>,
+    payload: Arc<[u8]>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.payload.len() + BESIDE
+    }
+}
+
 #[derive(Debug, Default)]
 struct Ring {
-    events: VecDeque<(Arc<Stored>, usize)>,
+    events: VecDeque<Kept>,
     bytes: usize,
     /// Everything behind this seq is here.
     after: u64,
@@ -67,13 +87,19 @@ impl Recent {
                 *seq
             }
             Tailed::Passed(seq) => *seq,
-            Tailed::Event(stored, bytes) => {
+            Tailed::Event(stored, payload) => {
+                let kept = Kept {
+                    seq: stored.seq,
+                    recipients: SmallVec::from_slice(&stored.event.recipients),
+                    // Its own copy: the one at hand is a part of a much larger buffer.
+                    payload: payload.as_ref().into(),
+                };
                 let mut ring = self.ring();
-                ring.bytes += bytes;
-                ring.events.push_back((stored.clone(), *bytes));
+                ring.bytes += kept.bytes();
+                ring.events.push_back(kept);
                 while ring.events.len() > self.limit || ring.bytes > BYTES {
-                    let Some((gone, bytes)) = ring.events.pop_front() else { break };
-                    ring.bytes -= bytes;
+                    let Some(gone) = ring.events.pop_front() else { break };
+                    ring.bytes -= gone.bytes();
                     ring.after = gone.seq;
                 }
                 stored.seq
@@ -105,30 +131,36 @@ impl Recent {
     /// that far.
     #[must_use]
     pub fn since(&self, user: UserId, seq: u64, limit: usize) -> Option<Since> {
-        let mut found = Since { events: Vec::new(), upto: seq, more: false };
-        loop {
+        let mut found: Vec<(u64, Arc<[u8]>)> = Vec::new();
+        let (mut upto, mut more) = (seq, false);
+        'scan: loop {
             let ring = self.ring();
-            if found.upto < ring.after {
+            if upto < ring.after {
                 return None;
             }
-            let begin = ring.events.partition_point(|(stored, _)| stored.seq <= found.upto);
+            let begin = ring.events.partition_point(|kept| kept.seq <= upto);
             let end = (begin + SCAN).min(ring.events.len());
-            for (stored, _) in ring.events.range(begin..end) {
-                if stored.event.recipients.contains(&user) {
-                    if found.events.len() == limit {
-                        found.upto = found.events.last().map_or(seq, |last| last.seq);
-                        found.more = true;
-                        return Some(found);
+            for kept in ring.events.range(begin..end) {
+                if kept.recipients.contains(&user) {
+                    if found.len() == limit {
+                        upto = found.last().map_or(seq, |(last, _)| *last);
+                        more = true;
+                        break 'scan;
                     }
-                    found.events.push(stored.clone());
+                    found.push((kept.seq, kept.payload.clone()));
                 }
-                found.upto = stored.seq;
+                upto = kept.seq;
             }
             if end == ring.events.len() {
-                found.upto = found.upto.max(self.position());
-                return Some(found);
+                upto = upto.max(self.position());
+                break;
             }
         }
+        // It was read once before, when the tail brought it.
+        let read = |(seq, payload): (u64, Arc<[u8]>)| {
+            broker::decode(&payload).ok().map(|event| Arc::new(Stored { seq, event }))
+        };
+        Some(Since { events: found.into_iter().filter_map(read).collect(), upto, more })
     }
 }
 
@@ -151,7 +183,9 @@ mod tests {
             recipients: vec![user_id],
             body,
         };
-        Tailed::Event(Arc::new(Stored { seq, event }), 1 << 10)
+        let mut payload = serde_json::to_vec(&event).expect("an event is JSON");
+        payload.resize((1 << 10) - BESIDE, b' ');
+        Tailed::Event(Box::new(Stored { seq, event }), payload.into())
     }
 
     fn seqs(since: Option<Since>) -> Option<(Vec<u64>, u64, bool)> {
