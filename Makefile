@@ -15,9 +15,8 @@ help: ## List the targets
 run: servers ## Build and run everything on this machine (ARGS="..." for `shoptalk dev`); Ctrl-C ends it
 	if [[ ! -x $(CARGO_TARGET_DIR)/release/shoptalk ]]; then echo "run: the first build takes some minutes"; fi
 	cargo build --release --locked
-	# In the place of the shell: a signal reaches the program itself, and only once. With a fixed threshold the C library
-	# gives the 19 MiB of each password hash back at once, instead of keeping up to 150 MiB of them.
-	MALLOC_MMAP_THRESHOLD_=1048576 exec $(CARGO_TARGET_DIR)/release/shoptalk dev $(ARGS)
+	# In the place of the shell: a signal reaches the program itself, and only once.
+	exec $(CARGO_TARGET_DIR)/release/shoptalk dev $(ARGS)
 
 servers: ## Make sure that a nats-server and a MongoDB are there to be started
 	scripts/servers
