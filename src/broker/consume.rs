@@ -14,6 +14,7 @@ use async_nats::jetstream::consumer::{Consumer, pull::Stream as Messages};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::dead::{self, Death};
@@ -43,6 +44,15 @@ const CRASHES: i64 = 100;
 const DRAIN: Duration = Duration::from_secs(2);
 /// Nothing came for this long: what the broker had sent before the drain is here.
 const QUIET: Duration = Duration::from_millis(50);
+/// So many clients that wait for an answer are a burst: what they ask comes first, and consumers work off what it meant
+/// when it is over.
+const BURST: usize = 32;
+/// A consumer that has been behind for this long gives way no more.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest it rests at once.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+/// A batch of this size says that more is waiting.
+const BEHIND: usize = BATCH / 8;
 /// The longest pause before a part that is away is tried again; well below the broker's ack wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -150,6 +160,7 @@ impl<H: Handler> Runner<H> {
 
     async fn pull(&self, mut messages: Messages) -> Result<()> {
         let draining = self.lifecycle.draining();
+        let mut behind: Option<Instant> = None;
         loop {
             let first = tokio::select! {
                 biased;
@@ -178,9 +189,18 @@ impl<H: Handler> Runner<H> {
                     () = &mut full => break,
                 }
             }
+            let (begin, size) = (Instant::now(), batch.len());
             self.settle(batch).await;
             if let Some(error) = interrupted {
                 return Err(error);
+            }
+            behind = if size < BEHIND { None } else { behind.or(Some(begin)) };
+            if behind.is_some_and(|since| since.elapsed() < PATIENCE) && self.broker.link.unanswered() >= BURST {
+                let rest = (begin.elapsed() * 2).min(LONGEST_REST);
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    () = draining.cancelled() => {}
+                }
             }
         }
     }

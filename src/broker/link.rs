@@ -5,7 +5,7 @@
 //! says about the log (its ends, its size, how far it is projected) is kept for everybody who needs it often and a little
 //! old is good enough.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(super) struct Link {
     projected: AtomicU64,
     /// Notifications that follow from messages in the log and are not in it yet, about.
     owed: AtomicU64,
+    /// Clients' events of this instance that wait for their answer.
+    unanswered: AtomicUsize,
     /// Bytes at which clients' events are refused.
     limit: u64,
 }
@@ -68,6 +70,16 @@ pub struct LogState {
     pub limit: u64,
 }
 
+/// A client's event that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Asked(Arc<Link>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Link {
     pub(super) fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -79,6 +91,7 @@ impl Link {
             bytes: AtomicU64::new(0),
             projected: AtomicU64::new(0),
             owed: AtomicU64::new(0),
+            unanswered: AtomicUsize::new(0),
             limit,
         })
     }
@@ -115,6 +128,17 @@ impl Link {
         if self.last.fetch_max(seq, Ordering::Relaxed) < seq {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// A client waits for an answer, until this is dropped.
+    pub(super) fn asked(self: &Arc<Self>) -> Asked {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        Asked(self.clone())
+    }
+
+    /// How many clients wait for an answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// The tail has seen a message to this many others, each of whom will be notified.

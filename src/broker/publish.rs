@@ -22,7 +22,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::link::Link;
+use super::link::{Asked, Link};
 use super::subject::Subject;
 use super::{Broker, away};
 use crate::domain::clock::random_bits;
@@ -50,6 +50,8 @@ struct Job {
     trace: Option<TraceContext>,
     /// The seq that must be the last one of this subject; nothing if it does not matter.
     expected_last: Option<u64>,
+    /// A client waits for it.
+    asked: Option<Asked>,
     done: oneshot::Sender<Result<Published>>,
 }
 
@@ -113,12 +115,13 @@ impl Publisher {
         self.enqueue_job(job(event, trace, Some(0))?)
     }
 
-    fn enqueue_job(&self, (job, pending): (Job, Pending)) -> Result<Pending> {
+    fn enqueue_job(&self, (mut job, pending): (Job, Pending)) -> Result<Pending> {
         if self.link.is_full() {
             self.metrics.refused("log_full");
             return Err(log_full());
         }
         let bytes = job.payload.len();
+        job.asked = Some(self.link.asked());
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) >= QUEUE_BYTES || self.jobs.try_send(job).is_err() {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.refused("busy");
@@ -136,6 +139,7 @@ fn job(event: &Event, trace: Option<TraceContext>, expected_last: Option<u64>) -
         payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
         trace,
         expected_last,
+        asked: None,
         done,
     };
     Ok((job, Pending(pending)))
@@ -252,9 +256,9 @@ impl Broker {
                 headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
             }
             let publish = PublishMessage::build().payload(job.payload).headers(headers);
-            sent.push((self.jetstream.send_publish(job.subject.to_string(), publish).await, job.done));
+            sent.push((self.jetstream.send_publish(job.subject.to_string(), publish).await, job.done, job.asked));
         }
-        let stored = join_all(sent.into_iter().map(|(sent, done)| async move {
+        let stored = join_all(sent.into_iter().map(|(sent, done, asked)| async move {
             let answer = match sent {
                 Ok(ack) => ack.await,
                 Err(error) => Err(error),
@@ -268,6 +272,7 @@ impl Broker {
                 self.metrics.refused(error.reason());
             }
             let _ = done.send(answer);
+            drop(asked);
             usize::from(stored)
         }));
         stored.await.into_iter().sum()
