@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use link::Link;
 use subject::Subject;
-use topology::{StreamName, Topology};
+use topology::Topology;
 
 /// How long a request to the broker may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -121,17 +121,7 @@ impl Connected {
     /// made anew goes on behind it, so that no seq ever names two events.
     pub async fn provision(self, config: &BrokerConfig, highest: u64) -> Result<Broker> {
         Topology::of(config).provision(&self.jetstream, highest).await?;
-        let mut events = self.jetstream.get_stream(StreamName::Events.name()).await.map_err(Error::internal)?;
-        let created = events.info().await.map_err(Error::internal)?.created;
-        let events = self.jetstream.get_stream_no_info(StreamName::Events.name()).await.map_err(Error::internal)?;
-        Ok(Broker {
-            client: self.client,
-            jetstream: self.jetstream,
-            events,
-            epoch: u64::try_from(created.unix_timestamp_nanos()).unwrap_or(0),
-            link: self.link,
-            metrics: Metrics::default(),
-        })
+        self.attach().await
     }
 }
 

@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::topology::{Durable, StreamName};
+use super::topology::{Durable, StreamName, missing};
 use super::{Broker, Connected, PATIENCE, away, decode};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Stored;
@@ -64,6 +64,9 @@ impl Connected {
     /// Uses what is there and makes nothing: tools must not change what they look at.
     pub async fn attach(self) -> Result<Broker> {
         let mut events = self.jetstream.get_stream(StreamName::Events.name()).await.map_err(|error| {
+            if !missing(&error) {
+                return lost(error);
+            }
             Error::new(
                 Code::NotFound,
                 "no_event_log",

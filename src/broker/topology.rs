@@ -265,7 +265,7 @@ impl StreamSpec {
     }
 }
 
-fn missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+pub(super) fn missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
     matches!(
         error.kind(),
         GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
