@@ -8,13 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use socketioxide::extract::AckSender;
-use socketioxide::socket::Sid;
-use socketioxide::{SendError, SocketError, SocketIo};
-use tokio::sync::mpsc;
+use socketioxide::{SendError, SocketError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::closing::Closing;
+use super::link::{Link, Outgoing, send_text};
 use super::outbox::{Outbox, Overflow};
 use super::protocol::{Answer, ClientEvent, Done};
 use super::session::Session;
@@ -38,34 +37,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Names a connection within this instance.
 pub type ConnectionId = u64;
-
-/// How frames get to the client.
-#[derive(Debug)]
-pub enum Link {
-    /// Through Socket.IO; the socket is looked up each time, so that a connection never keeps it alive. Its valve is known
-    /// once it is carried by a WebSocket.
-    SocketIo(SocketIo, Sid, OnceLock<Arc<Valve>>),
-    /// Through the queue of a WebSocket.
-    WebSocket(mpsc::Sender<Outgoing>, Arc<Valve>),
-}
-
-impl Link {
-    fn valve(&self) -> Option<&Arc<Valve>> {
-        match self {
-            Self::SocketIo(_, _, valve) => valve.get(),
-            Self::WebSocket(_, valve) => Some(valve),
-        }
-    }
-}
-
-/// What goes out over a WebSocket.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// A frame.
-    Text(String),
-    /// The end, with a code and a reason.
-    Close(Closing),
-}
 
 /// An event from the client and how to answer it.
 #[derive(Debug)]
@@ -314,7 +285,7 @@ impl Connection {
         if outbox.knows(frame) {
             return;
         }
-        let placed = if outbox.is_clear() && self.emit(frame) { Ok(false) } else { outbox.queue(frame) };
+        let placed = if outbox.is_clear() && self.link.emit(frame) { Ok(false) } else { outbox.queue(frame) };
         // Closing calls back into the gateway, so never under this lock.
         drop(outbox);
         match placed {
@@ -339,7 +310,7 @@ impl Connection {
     pub async fn deliver(self: &Arc<Self>, frame: &Frame) -> bool {
         let begin = Instant::now();
         while !self.is_doomed() {
-            if self.emit(frame) {
+            if self.link.emit(frame) {
                 return true;
             }
             if begin.elapsed() > STUCK {
@@ -376,7 +347,7 @@ impl Connection {
     }
 
     fn send_some(&self) -> (usize, bool) {
-        lock(&self.outbox).send(|frame| !self.is_doomed() && self.emit(frame))
+        lock(&self.outbox).send(|frame| !self.is_doomed() && self.link.emit(frame))
     }
 
     /// Waits until there may be room for a frame.
@@ -384,29 +355,6 @@ impl Connection {
         match self.link.valve() {
             Some(valve) => valve.freed().await,
             None => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-
-    /// Hands a frame over; says whether there was room for it.
-    fn emit(&self, frame: &Frame) -> bool {
-        if self.link.valve().is_some_and(|valve| valve.is_blocked()) {
-            return false;
-        }
-        match &self.link {
-            Link::SocketIo(io, sid, _) => {
-                match io.get_socket(*sid).map(|socket| socket.emit(frame.event, &*frame.data)) {
-                    None | Some(Ok(()) | Err(SendError::Socket(SocketError::Closed))) => true,
-                    Some(Err(SendError::Socket(SocketError::InternalChannelFull))) => false,
-                    Some(Err(SendError::Serialize(error))) => {
-                        tracing::error!(error = %error, "a push cannot be encoded");
-                        true
-                    }
-                }
-            }
-            Link::WebSocket(frames, valve) => {
-                let text = format!(r#"{{"event":"{}","data":{}}}"#, frame.event, frame.data.get());
-                send_text(frames, valve, text)
-            }
         }
     }
 
@@ -470,19 +418,6 @@ impl Connection {
                 tokio::time::sleep(FAREWELL).await;
                 this.abandon();
             });
-        }
-    }
-}
-
-/// Puts a text in line for a WebSocket; says whether there was room. One that is closed takes everything.
-fn send_text(frames: &mpsc::Sender<Outgoing>, valve: &Valve, text: String) -> bool {
-    let bytes = text.len();
-    valve.hand_over(bytes);
-    match frames.try_send(Outgoing::Text(text)) {
-        Ok(()) => true,
-        Err(error) => {
-            valve.written(bytes);
-            !matches!(error, mpsc::error::TrySendError::Full(_))
         }
     }
 }

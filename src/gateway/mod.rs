@@ -7,6 +7,7 @@ pub mod closing;
 pub mod connection;
 pub mod driver;
 pub mod hub;
+pub mod link;
 pub mod origin;
 mod outbox;
 pub mod protocol;
