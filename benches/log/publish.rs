@@ -167,6 +167,9 @@ impl People {
             sender_name: "Ana".into(),
             kind: Kind::Text,
             text: format!("{number:>100}"),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
             client_message_id: None,
             created_at: now,
         };

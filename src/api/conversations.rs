@@ -10,8 +10,10 @@ use super::text::Text;
 use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
 use crate::command::conversations::OpenConversation;
-use crate::domain::conversation::{Context, ContextKind, Kind};
+use crate::domain::context::{Context, ContextKind, Price};
+use crate::domain::conversation::Kind;
 use crate::domain::ids::UserId;
+use crate::domain::notification::excerpt;
 use crate::domain::page;
 use crate::error::Result;
 use crate::query::Queries;
@@ -41,6 +43,18 @@ struct ContextBody {
     url: Option<Text>,
     /// Its picture (http or https).
     image_url: Option<Text>,
+    /// What it costs.
+    price: Option<PriceBody>,
+}
+
+/// What something costs, as the shop says it.
+#[derive(Debug, Object)]
+#[oai(rename = "Price")]
+struct PriceBody {
+    /// A decimal number, such as `19.90`.
+    amount: Text,
+    /// The currency, such as `EUR` (ISO 4217).
+    currency: Text,
 }
 
 /// A conversation to open, or to find.
@@ -64,7 +78,7 @@ struct ParticipantBody {
     user_id: String,
     /// Their name.
     name: Option<String>,
-    /// As what: buyer, seller, agent or admin.
+    /// As what: buyer, seller, agent or owner.
     role: String,
     /// The seq up to which they have read.
     read_seq: u64,
@@ -128,6 +142,7 @@ impl From<ContextBody> for Context {
             title: body.title.map(|text| text.0),
             url: body.url.map(|text| text.0),
             image_url: body.image_url.map(|text| text.0),
+            price: body.price.map(|price| Price { amount: price.amount.0, currency: price.currency.0 }),
         }
     }
 }
@@ -144,18 +159,20 @@ impl From<Context> for ContextBody {
             title: context.title.map(Text),
             url: context.url.map(Text),
             image_url: context.image_url.map(Text),
+            price: context.price.map(|price| PriceBody { amount: Text(price.amount), currency: Text(price.currency) }),
         }
     }
 }
 
 impl From<View> for ConversationBody {
     fn from(view: View) -> Self {
-        let View { conversation, mut names, read, last_message } = view;
+        let View { conversation, mut names, marks, last_message, .. } = view;
         Self {
             id: conversation.id.to_string(),
             kind: match conversation.kind {
                 Kind::Direct => "direct".into(),
                 Kind::Group => "group".into(),
+                Kind::Support => "support".into(),
             },
             participants: conversation
                 .participants
@@ -163,19 +180,19 @@ impl From<View> for ConversationBody {
                 .map(|participant| ParticipantBody {
                     user_id: participant.user_id.to_string(),
                     name: names.remove(&participant.user_id),
-                    role: participant.role.to_string(),
-                    read_seq: read.get(&participant.user_id).copied().unwrap_or(0),
+                    role: participant.role.word().into(),
+                    read_seq: marks.get(&participant.user_id).map_or(0, |marks| marks.shown),
                 })
                 .collect(),
             context: conversation.context.map(ContextBody::from),
             created_by: conversation.created_by.to_string(),
             created_at: conversation.created_at.to_string(),
             last_message: last_message.map(|last| LastMessageBody {
-                id: last.id.to_string(),
+                id: last.message.id.to_string(),
                 seq: last.seq,
-                sender_id: last.sender_id.to_string(),
-                text: last.excerpt,
-                created_at: last.created_at.to_string(),
+                sender_id: last.message.sender_id.to_string(),
+                text: excerpt(last.text()),
+                created_at: last.message.created_at.to_string(),
             }),
         }
     }
@@ -217,7 +234,7 @@ impl ConversationsApi {
         body: Json<NewConversation>,
     ) -> Reply<Opened> {
         let opened = commands.open_conversation(&caller.0, body.0.into_command()?, trace(request)).await?;
-        let view = Json(queries.opened(opened.conversation, opened.created).await?.into());
+        let view = Json(queries.opened(&caller.0, opened.conversation, opened.created).await?.into());
         Ok(if opened.created { Opened::Created(view) } else { Opened::Found(view) })
     }
 

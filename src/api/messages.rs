@@ -13,6 +13,7 @@ use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
 use crate::command::messages::Draft;
 use crate::domain::page::{self, Edge, Range};
+use crate::domain::state::MessageState;
 use crate::query::Queries;
 
 /// A message to send.
@@ -87,7 +88,7 @@ impl MessagesApi {
         let id = commands.name_message(&caller.0, &send);
         let in_line = commands.send_message(&caller.0, id, send, trace(request)).await?;
         let stored = commands.sent(in_line).await?;
-        Ok(Sent::Created(Json(MessageBody::new(stored.seq, stored.message))))
+        Ok(Sent::Created(Json(MessageState::new(stored.seq, stored.message).into())))
     }
 
     /// A conversation's history, oldest first; the newest page unless asked otherwise
@@ -109,7 +110,7 @@ impl MessagesApi {
         let history = queries.messages(&caller.0, conversation_id.parse()?, range, page::limit(limit.0)?).await?;
         let onwards = if matches!(range, Range::After(_)) { Some(history.newer) } else { history.older };
         Ok(Json(MessagePage {
-            items: history.items.into_iter().map(|(seq, message)| MessageBody::new(seq, message)).collect(),
+            items: history.items.into_iter().map(MessageBody::from).collect(),
             next_cursor: onwards.filter(|_| history.more).map(Edge::opaque),
             older_cursor: history.older.map(Edge::opaque),
             newer_cursor: history.newer.opaque(),

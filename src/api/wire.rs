@@ -2,11 +2,13 @@
 
 use poem_openapi::Object;
 
-use crate::domain::message;
+use crate::domain::ids::UserId;
+use crate::domain::message::{Entry, Kind, Quote};
+use crate::domain::state::MessageState;
 
-/// A message.
+/// A message as it is now.
 #[derive(Debug, Object)]
-#[oai(rename = "Message", rename_all = "camelCase", skip_serializing_if_is_none)]
+#[oai(rename = "Message", rename_all = "camelCase", skip_serializing_if_is_none, skip_serializing_if_is_empty)]
 pub(super) struct MessageBody {
     /// Names it for ever (`msg_...`).
     id: String,
@@ -18,30 +20,138 @@ pub(super) struct MessageBody {
     sender_id: String,
     /// Their name when they said it.
     sender_name: String,
-    /// What it is: `text`.
+    /// What it is: `text`, or `system` for a note that something happened to the conversation.
     kind: String,
-    /// The text.
+    /// The text as it is now; empty if the message is deleted.
     text: String,
+    /// The message that it answers.
+    reply_to: Option<QuoteBody>,
+    /// The participants it names.
+    mentions: Vec<String>,
+    /// What happened, if it is a note.
+    entry: Option<EntryBody>,
+    /// The emoji on it, in the order in which they came.
+    reactions: Vec<ReactionsBody>,
+    /// When it was last edited.
+    edited_at: Option<String>,
+    /// When it was deleted for everybody.
+    deleted_at: Option<String>,
+    /// Who deleted it.
+    deleted_by: Option<String>,
+    /// When it was pinned, if it is.
+    pinned_at: Option<String>,
     /// The sender's own id for this send.
     client_message_id: Option<String>,
     /// When the server took it (RFC 3339, UTC).
     created_at: String,
 }
 
-impl MessageBody {
-    pub(super) fn new(seq: u64, message: message::Message) -> Self {
+/// A message that is answered, as it is now.
+#[derive(Debug, Object)]
+#[oai(rename = "Quote", rename_all = "camelCase")]
+pub(super) struct QuoteBody {
+    /// Its id.
+    id: String,
+    /// Its place in the log.
+    seq: u64,
+    /// Who sent it.
+    sender_id: String,
+    /// Their name.
+    sender_name: String,
+    /// The first 140 characters of its text; empty if it is deleted.
+    text: String,
+}
+
+/// What a note says happened.
+#[derive(Debug, Object)]
+#[oai(rename = "Entry", rename_all = "camelCase", skip_serializing_if_is_none, skip_serializing_if_is_empty)]
+pub(super) struct EntryBody {
+    /// `joined`, `left`, `removed`, `renamed`, `roleChanged`, `closed` or `reopened`; the sender did it.
+    #[oai(rename = "type")]
+    kind: String,
+    /// Who joined.
+    users: Vec<String>,
+    /// Who was removed, or is something else now.
+    user: Option<String>,
+    /// The new title; absent if it has none any more.
+    title: Option<String>,
+    /// The new role.
+    role: Option<String>,
+}
+
+/// An emoji and who has put it on.
+#[derive(Debug, Object)]
+#[oai(rename = "Reactions", rename_all = "camelCase")]
+pub(super) struct ReactionsBody {
+    /// The emoji.
+    emoji: String,
+    /// How many users.
+    count: u32,
+    /// Which users.
+    user_ids: Vec<String>,
+}
+
+fn strings(ids: &[UserId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+impl From<Quote> for QuoteBody {
+    fn from(quote: Quote) -> Self {
         Self {
-            id: message.id.to_string(),
-            seq,
-            conversation_id: message.conversation_id.to_string(),
-            sender_id: message.sender_id.to_string(),
-            sender_name: message.sender_name,
-            kind: match message.kind {
-                message::Kind::Text => "text".into(),
+            id: quote.id.to_string(),
+            seq: quote.seq,
+            sender_id: quote.sender_id.to_string(),
+            sender_name: quote.sender_name,
+            text: quote.text,
+        }
+    }
+}
+
+impl From<Entry> for EntryBody {
+    fn from(entry: Entry) -> Self {
+        let bare = |kind: &str| Self { kind: kind.into(), users: Vec::new(), user: None, title: None, role: None };
+        match entry {
+            Entry::Joined { users } => Self { users: strings(&users), ..bare("joined") },
+            Entry::Left {} => bare("left"),
+            Entry::Removed { user } => Self { user: Some(user.to_string()), ..bare("removed") },
+            Entry::Renamed { title } => Self { title, ..bare("renamed") },
+            Entry::RoleChanged { user, role } => {
+                Self { user: Some(user.to_string()), role: Some(role.word().into()), ..bare("roleChanged") }
+            }
+            Entry::Closed {} => bare("closed"),
+            Entry::Reopened {} => bare("reopened"),
+        }
+    }
+}
+
+impl From<MessageState> for MessageBody {
+    fn from(state: MessageState) -> Self {
+        let reactions = state.reactions().into_iter().map(|(emoji, users)| ReactionsBody {
+            emoji: emoji.to_owned(),
+            count: u32::try_from(users.len()).unwrap_or(u32::MAX),
+            user_ids: strings(&users),
+        });
+        Self {
+            id: state.message.id.to_string(),
+            seq: state.seq,
+            conversation_id: state.message.conversation_id.to_string(),
+            sender_id: state.message.sender_id.to_string(),
+            kind: match state.message.kind {
+                Kind::Text => "text".into(),
+                Kind::System => "system".into(),
             },
-            text: message.text,
-            client_message_id: message.client_message_id,
-            created_at: message.created_at.to_string(),
+            text: state.text().to_owned(),
+            mentions: strings(state.mentions()),
+            reactions: reactions.collect(),
+            edited_at: state.edited_at().map(|at| at.to_string()),
+            deleted_at: state.deleted.map(|deleted| deleted.at.to_string()),
+            deleted_by: state.deleted.map(|deleted| deleted.by.to_string()),
+            pinned_at: state.pin.filter(|pin| pin.on).map(|pin| pin.at.to_string()),
+            sender_name: state.message.sender_name,
+            reply_to: state.message.reply_to.map(QuoteBody::from),
+            entry: state.message.entry.map(EntryBody::from),
+            client_message_id: state.message.client_message_id,
+            created_at: state.message.created_at.to_string(),
         }
     }
 }

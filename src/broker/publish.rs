@@ -42,13 +42,20 @@ const COMMIT: usize = 512;
 /// From here on a batch is cheaper than single publishes.
 const BATCH_FROM: usize = 16;
 
-/// What is to be published.
-struct Job {
+/// An event as the broker gets it.
+struct Part {
     subject: Subject,
     dedup_id: String,
     payload: Bytes,
+}
+
+/// What is to be published.
+struct Job {
+    event: Part,
+    /// Stored right behind it, or neither is.
+    companion: Option<Part>,
     trace: Option<TraceContext>,
-    /// The seq that must be the last one of this subject; nothing if it does not matter.
+    /// The seq that must be the last one of the event's subject; nothing if it does not matter.
     expected_last: Option<u64>,
     /// A client waits for it.
     asked: Option<Asked>,
@@ -105,14 +112,23 @@ impl Publisher {
     /// refused, or a full log could not be worked off.
     pub async fn enqueue_patiently(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
         let (job, pending) = job(event, trace, None)?;
-        self.waiting.fetch_add(job.payload.len(), Ordering::Relaxed);
+        self.waiting.fetch_add(job.bytes(), Ordering::Relaxed);
         self.jobs.send(job).await.map_err(|_| away())?;
         Ok(pending)
     }
 
-    /// Puts an event in line that is stored only if its subject is still empty; else [`Code::Conflict`].
-    pub fn enqueue_first(&self, event: &Event, trace: Option<TraceContext>) -> Result<Pending> {
-        self.enqueue_job(job(event, trace, Some(0))?)
+    /// Puts an event in line that is stored only if its subject is as the caller knows it: `last` is the seq of its last event
+    /// (zero for none), else [`Code::Conflict`]. With a companion, both are stored, one right behind the other, or neither.
+    pub fn enqueue_after(
+        &self,
+        last: u64,
+        event: &Event,
+        companion: Option<&Event>,
+        trace: Option<TraceContext>,
+    ) -> Result<Pending> {
+        let (mut job, pending) = job(event, trace, Some(last))?;
+        job.companion = companion.map(part).transpose()?;
+        self.enqueue_job((job, pending))
     }
 
     fn enqueue_job(&self, (mut job, pending): (Job, Pending)) -> Result<Pending> {
@@ -120,7 +136,7 @@ impl Publisher {
             self.metrics.refused("log_full");
             return Err(log_full());
         }
-        let bytes = job.payload.len();
+        let bytes = job.bytes();
         job.asked = Some(self.link.asked());
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) >= QUEUE_BYTES || self.jobs.try_send(job).is_err() {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -133,16 +149,16 @@ impl Publisher {
 
 fn job(event: &Event, trace: Option<TraceContext>, expected_last: Option<u64>) -> Result<(Job, Pending)> {
     let (done, pending) = oneshot::channel();
-    let job = Job {
+    let job = Job { event: part(event)?, companion: None, trace, expected_last, asked: None, done };
+    Ok((job, Pending(pending)))
+}
+
+fn part(event: &Event) -> Result<Part> {
+    Ok(Part {
         subject: Subject::of(&event.body),
         dedup_id: event.body.dedup_id(event.id),
         payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
-        trace,
-        expected_last,
-        asked: None,
-        done,
-    };
-    Ok((job, Pending(pending)))
+    })
 }
 
 fn busy() -> Error {
@@ -167,7 +183,7 @@ fn unknown_outcome(error: PublishError) -> Error {
 async fn commit_loop(broker: Broker, mut queue: mpsc::Receiver<Job>, waiting: Arc<AtomicUsize>) -> Result<()> {
     let mut jobs = Vec::with_capacity(COMMIT);
     while queue.recv_many(&mut jobs, COMMIT).await > 0 {
-        waiting.fetch_sub(jobs.iter().map(|job| job.payload.len()).sum(), Ordering::Relaxed);
+        waiting.fetch_sub(jobs.iter().map(Job::bytes).sum(), Ordering::Relaxed);
         broker.metrics.in_line(queue.len());
         broker.commit(&mut jobs).await;
     }
@@ -187,7 +203,7 @@ impl Broker {
             return;
         }
         let begin = Instant::now();
-        if jobs.len() >= BATCH_FROM && jobs.iter().all(|job| job.expected_last.is_none()) {
+        if jobs.len() >= BATCH_FROM && jobs.iter().all(Job::is_plain) {
             match self.commit_batch(jobs).await {
                 Ok(last) => {
                     self.metrics.committed(jobs.len(), begin.elapsed());
@@ -220,25 +236,23 @@ impl Broker {
     /// Publishes an atomic batch and returns the seq of its last event.
     async fn commit_batch(&self, jobs: &[Job]) -> Result<u64, PublishError> {
         let other = |error| PublishError::with_source(PublishErrorKind::BrokenPipe, error);
-        let batch = String::from_utf8_lossy(&ids::encode(random_bits())).into_owned();
+        let batch = batch_id();
         let Some((commit, before)) = jobs.split_last() else {
             return Err(PublishError::new(PublishErrorKind::Other));
         };
         for (place, job) in (1_usize..).zip(before) {
-            let mut headers = job.headers();
+            let mut headers = job.event.headers(job.trace);
             headers.insert(header::NATS_BATCH_ID, batch.as_str());
             headers.insert(header::NATS_BATCH_SEQUENCE, place.to_string());
             self.client
-                .publish_with_headers(job.subject.to_string(), headers, job.payload.clone())
+                .publish_with_headers(job.event.subject.to_string(), headers, job.event.payload.clone())
                 .await
                 .map_err(other)?;
         }
-        let mut headers = commit.headers();
-        headers.insert(header::NATS_BATCH_ID, batch.as_str());
-        headers.insert(header::NATS_BATCH_SEQUENCE, jobs.len().to_string());
-        headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
-        let publish = PublishMessage::build().payload(commit.payload.clone()).headers(headers);
-        let ack = self.jetstream.send_publish(commit.subject.to_string(), publish).await?.await?;
+        let mut headers = commit.event.headers(commit.trace);
+        end_batch(&mut headers, &batch, jobs.len());
+        let publish = PublishMessage::build().payload(commit.event.payload.clone()).headers(headers);
+        let ack = self.jetstream.send_publish(commit.event.subject.to_string(), publish).await?.await?;
         if ack.batch_id.as_deref() == Some(&batch) && ack.batch_size == Some(jobs.len() as u64) {
             Ok(ack.sequence)
         } else {
@@ -251,20 +265,42 @@ impl Broker {
     async fn commit_singly(&self, jobs: &mut Vec<Job>) -> usize {
         let mut sent = Vec::with_capacity(jobs.len());
         for job in jobs.drain(..) {
-            let mut headers = job.headers();
+            let mut headers = job.event.headers(job.trace);
             if let Some(last) = job.expected_last {
                 headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
             }
-            let publish = PublishMessage::build().payload(job.payload).headers(headers);
-            sent.push((self.jetstream.send_publish(job.subject.to_string(), publish).await, job.done, job.asked));
+            // The answer to a pair carries the place of its companion.
+            let behind = u64::from(job.companion.is_some());
+            let (last, headers) = match job.companion {
+                None => (job.event, headers),
+                Some(companion) => {
+                    let batch = batch_id();
+                    headers.insert(header::NATS_BATCH_ID, batch.as_str());
+                    headers.insert(header::NATS_BATCH_SEQUENCE, "1");
+                    let subject = job.event.subject.to_string();
+                    // If this is lost, so is the connection, and the end of the batch is not taken either.
+                    if let Err(error) = self.client.publish_with_headers(subject, headers, job.event.payload).await {
+                        tracing::debug!(error = %error, "the first of a pair cannot be sent");
+                    }
+                    let mut headers = companion.headers(job.trace);
+                    end_batch(&mut headers, &batch, 2);
+                    (companion, headers)
+                }
+            };
+            let publish = PublishMessage::build().payload(last.payload).headers(headers);
+            let under_way = self.jetstream.send_publish(last.subject.to_string(), publish).await;
+            sent.push((under_way, behind, job.done, job.asked));
         }
-        let stored = join_all(sent.into_iter().map(|(sent, done, asked)| async move {
+        let stored = join_all(sent.into_iter().map(|(sent, behind, done, asked)| async move {
             let answer = match sent {
                 Ok(ack) => ack.await,
                 Err(error) => Err(error),
             };
             let answer = match answer {
-                Ok(ack) => Ok(Published { seq: ack.sequence, duplicate: ack.duplicate }),
+                Ok(ack) if behind > 0 && ack.batch_size != Some(2) => {
+                    Err(unknown_outcome(PublishError::new(PublishErrorKind::BrokenPipe)))
+                }
+                Ok(ack) => Ok(Published { seq: ack.sequence - behind, duplicate: ack.duplicate }),
                 Err(error) => Err(failure(error)),
             };
             let stored = answer.is_ok();
@@ -280,10 +316,32 @@ impl Broker {
 }
 
 impl Job {
-    fn headers(&self) -> HeaderMap {
+    fn bytes(&self) -> usize {
+        self.event.payload.len() + self.companion.as_ref().map_or(0, |companion| companion.payload.len())
+    }
+
+    /// Whether it can be stored together with others.
+    const fn is_plain(&self) -> bool {
+        self.expected_last.is_none() && self.companion.is_none()
+    }
+}
+
+fn batch_id() -> String {
+    String::from_utf8_lossy(&ids::encode(random_bits())).into_owned()
+}
+
+/// Marks the last message of a batch.
+fn end_batch(headers: &mut HeaderMap, batch: &str, size: usize) {
+    headers.insert(header::NATS_BATCH_ID, batch);
+    headers.insert(header::NATS_BATCH_SEQUENCE, size.to_string());
+    headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+}
+
+impl Part {
+    fn headers(&self, trace: Option<TraceContext>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_MESSAGE_ID, self.dedup_id.as_str());
-        if let Some(trace) = self.trace {
+        if let Some(trace) = trace {
             headers.insert(super::consume::TRACEPARENT, trace.to_string());
         }
         headers

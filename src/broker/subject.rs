@@ -15,8 +15,18 @@ pub enum ChatKind {
     Conversation,
     /// A message.
     Message,
+    /// A message has other words.
+    Edit,
+    /// A message is gone.
+    Delete,
+    /// An emoji on a message.
+    Reaction,
+    /// A message that is pinned.
+    Pin,
     /// A receipt.
     Receipt,
+    /// What the conversation is to one of its participants.
+    Setting,
 }
 
 /// Kinds of events for one user.
@@ -24,6 +34,8 @@ pub enum ChatKind {
 pub enum InboxKind {
     /// A notification.
     Notification,
+    /// The user's preferences.
+    Preferences,
 }
 
 /// Signals that are never stored.
@@ -68,8 +80,14 @@ impl Subject {
         match body {
             Body::Conversation(conversation) => Self::Chat(conversation.id, ChatKind::Conversation),
             Body::Message(message) => Self::Chat(message.conversation_id, ChatKind::Message),
+            Body::Edit(edit) => Self::Chat(edit.conversation_id, ChatKind::Edit),
+            Body::Deletion(deletion) => Self::Chat(deletion.conversation_id, ChatKind::Delete),
+            Body::Reaction(reaction) => Self::Chat(reaction.conversation_id, ChatKind::Reaction),
+            Body::Pin(pin) => Self::Chat(pin.conversation_id, ChatKind::Pin),
             Body::Receipt(receipt) => Self::Chat(receipt.conversation_id, ChatKind::Receipt),
+            Body::Setting(setting) => Self::Chat(setting.conversation_id, ChatKind::Setting),
             Body::Notification(notification) => Self::Inbox(notification.user_id, InboxKind::Notification),
+            Body::Preferences(preferences) => Self::Inbox(preferences.user_id, InboxKind::Preferences),
         }
     }
 }
@@ -93,11 +111,40 @@ impl fmt::Display for Filter {
 }
 
 impl ChatKind {
+    /// Every one of them.
+    const ALL: [Self; 8] = [
+        Self::Conversation,
+        Self::Message,
+        Self::Edit,
+        Self::Delete,
+        Self::Reaction,
+        Self::Pin,
+        Self::Receipt,
+        Self::Setting,
+    ];
+
     const fn word(self) -> &'static str {
         match self {
             Self::Conversation => "conversation",
             Self::Message => "message",
+            Self::Edit => "edit",
+            Self::Delete => "delete",
+            Self::Reaction => "reaction",
+            Self::Pin => "pin",
             Self::Receipt => "receipt",
+            Self::Setting => "setting",
+        }
+    }
+}
+
+impl InboxKind {
+    /// Every one of them.
+    const ALL: [Self; 2] = [Self::Notification, Self::Preferences];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Notification => "notification",
+            Self::Preferences => "preferences",
         }
     }
 }
@@ -106,7 +153,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chat(conversation, kind) => write!(f, "chat.{conversation}.{}", kind.word()),
-            Self::Inbox(user, InboxKind::Notification) => write!(f, "inbox.{user}.notification"),
+            Self::Inbox(user, kind) => write!(f, "inbox.{user}.{}", kind.word()),
             Self::Dead(durable) => write!(f, "dead.{}", durable.name()),
             Self::Live(LiveKind::Typing, conversation) => write!(f, "live.typing.{conversation}"),
         }
@@ -122,13 +169,13 @@ impl FromStr for Subject {
         let mut token = || tokens.next();
         let subject = match (token().ok_or_else(unknown)?, token(), token()) {
             ("chat", Some(conversation), Some(kind)) => {
-                let kind = [ChatKind::Conversation, ChatKind::Message, ChatKind::Receipt]
-                    .into_iter()
-                    .find(|known| known.word() == kind)
-                    .ok_or_else(unknown)?;
+                let kind = ChatKind::ALL.into_iter().find(|known| known.word() == kind).ok_or_else(unknown)?;
                 Self::Chat(conversation.parse()?, kind)
             }
-            ("inbox", Some(user), Some("notification")) => Self::Inbox(user.parse()?, InboxKind::Notification),
+            ("inbox", Some(user), Some(kind)) => {
+                let kind = InboxKind::ALL.into_iter().find(|known| known.word() == kind).ok_or_else(unknown)?;
+                Self::Inbox(user.parse()?, kind)
+            }
             ("dead", Some(consumer), None) => {
                 Self::Dead(Durable::ALL.into_iter().find(|known| known.name() == consumer).ok_or_else(unknown)?)
             }
@@ -147,15 +194,11 @@ mod tests {
     fn every_subject_is_read_back_as_written() {
         let conversation = ConversationId::from_bits(7);
         let user = UserId::from_bits(8);
-        let all = [
-            Subject::Chat(conversation, ChatKind::Conversation),
-            Subject::Chat(conversation, ChatKind::Message),
-            Subject::Chat(conversation, ChatKind::Receipt),
-            Subject::Inbox(user, InboxKind::Notification),
-            Subject::Dead(Durable::Persist),
-            Subject::Dead(Durable::Notify),
-            Subject::Live(LiveKind::Typing, conversation),
-        ];
+        let chat = ChatKind::ALL.map(|kind| Subject::Chat(conversation, kind));
+        let inbox = InboxKind::ALL.map(|kind| Subject::Inbox(user, kind));
+        let dead = Durable::ALL.map(Subject::Dead);
+        let live = [Subject::Live(LiveKind::Typing, conversation)];
+        let all = chat.into_iter().chain(inbox).chain(dead).chain(live);
         for subject in all {
             assert_eq!(subject.to_string().parse::<Subject>().ok(), Some(subject));
         }

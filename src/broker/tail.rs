@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::topology::StreamName;
 use super::{Broker, away, decode, jittered};
 use crate::domain::event::{Body, Stored};
+use crate::domain::notification;
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
@@ -205,9 +206,11 @@ fn hand_on<F: FnMut(Tailed)>(
     match decode(&message.payload) {
         Ok(event) => {
             match &event.body {
-                Body::Message(_) => broker.link.owes(event.recipients.len().saturating_sub(1) as u64),
+                Body::Message(message) => {
+                    broker.link.owes(notification::told(message, &event.recipients).count() as u64);
+                }
                 Body::Notification(_) => broker.link.paid(),
-                Body::Conversation(_) | Body::Receipt(_) => {}
+                _ => {}
             }
             reader(Tailed::Event(Box::new(Stored { seq, event }), message.payload.clone()));
         }

@@ -2,10 +2,12 @@
 
 use super::Commands;
 use crate::auth::Actor;
-use crate::domain::conversation::{self, Context, Conversation, Kind, Participant};
+use crate::domain::context::Context;
+use crate::domain::conversation::{self, Conversation, Kind, Participant};
 use crate::domain::event::Body;
 use crate::domain::ids::UserId;
 use crate::domain::trace::TraceContext;
+use crate::domain::user::User;
 use crate::error::{Code, Result};
 
 /// A conversation to open, or to find if these users have it already.
@@ -44,23 +46,25 @@ impl Commands {
         if let Some(entry) = self.directory.find(id).await? {
             return Ok(Opened { conversation: entry.conversation.clone(), created: false });
         }
-        let mut participants: Vec<Participant> = self
-            .require_users(&users)
-            .await?
-            .into_iter()
-            .map(|user| Participant { user_id: user.id, role: user.role })
-            .collect();
+        let now = self.clock.now();
+        let participant =
+            |user: User| Participant { user_id: user.id, role: user.role.into(), joined_at: now, visible_from: 0 };
+        let mut participants: Vec<Participant> =
+            self.require_users(&users).await?.into_iter().map(participant).collect();
         participants.sort_unstable_by_key(|participant| participant.user_id);
         let conversation = Conversation {
             id,
             kind: if users.len() == 2 { Kind::Direct } else { Kind::Group },
             participants,
             context: open.context,
+            title: None,
             created_by: actor.user_id,
-            created_at: self.clock.now(),
+            created_at: now,
+            closed_at: None,
+            removed: Vec::new(),
         };
         let event = self.event(actor.user_id, users, Body::Conversation(conversation.clone()));
-        match self.publisher.enqueue_first(&event, trace)?.stored().await {
+        match self.publisher.enqueue_after(0, &event, None, trace)?.stored().await {
             Ok(published) => {
                 self.directory.keep(conversation.clone(), published.seq);
                 Ok(Opened { conversation, created: true })

@@ -16,6 +16,7 @@ use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
 use crate::error::Result;
 use crate::store::Store;
+use crate::store::messages::Sight;
 
 /// Conversations kept, at most; one with two participants takes about 400 bytes.
 const KEPT: u64 = 50_000;
@@ -36,6 +37,13 @@ pub struct Entry {
 impl Entry {
     fn new(conversation: Conversation, seq: u64) -> Self {
         Self { conversation, seq, head: AtomicU64::new(0), read: Mutex::default() }
+    }
+
+    /// What exists for somebody who is in it.
+    #[must_use]
+    pub fn sight(&self, user: UserId) -> Sight {
+        let from = self.conversation.participant(user).map_or(u64::MAX, |participant| participant.visible_from);
+        Sight { user, from }
     }
 
     /// The seq of the event that this state comes from; zero if only MongoDB knows it.
@@ -136,7 +144,7 @@ impl Directory {
                     entry.note_read(receipt.user_id, receipt.read_seq);
                 }
             }
-            Body::Notification(_) => {}
+            _ => {}
         }
     }
 

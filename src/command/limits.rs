@@ -124,6 +124,9 @@ mod tests {
             sender_name: "Ana".into(),
             kind: Kind::Text,
             text: "x".into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
             client_message_id: None,
             created_at: NOW,
         };

@@ -122,6 +122,9 @@ impl Commands {
             sender_name: actor.name.to_string(),
             kind: Kind::Text,
             text: send.text.into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
             client_message_id: send.client_message_id.map(String::from),
             created_at: now,
         };
@@ -159,7 +162,7 @@ impl Commands {
                 .await
                 .ok()
                 .and_then(|mut found| found.pop())
-                .map(|(_, message)| message)
+                .map(|state| state.message)
                 .ok_or_else(unreadable)?,
         };
         Ok(Sent { message, seq, duplicate: true })

@@ -37,7 +37,7 @@ impl Commands {
         actor.check_expiry(self.clock.now())?;
         let entry = self.directory.for_participant(conversation_id, actor.user_id).await?;
         let read_seq = self.directory.head(&entry).await?;
-        let receipt = Receipt { conversation_id, user_id: actor.user_id, read_seq };
+        let receipt = Receipt { conversation_id, user_id: actor.user_id, read_seq, delivered_seq: 0, hidden: false };
         if read_seq == 0 || entry.has_read(actor.user_id, read_seq) {
             return Ok(Marking { receipt, pending: None });
         }

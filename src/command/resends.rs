@@ -71,7 +71,7 @@ async fn answer(
             Vec::new()
         });
         let found: HashMap<MessageId, (u64, Message)> =
-            found.into_iter().map(|(seq, message)| (message.id, (seq, message))).collect();
+            found.into_iter().map(|state| (state.message.id, (state.seq, state.message))).collect();
         for (id, answer) in asked.drain(..) {
             let _ = answer.send(found.get(&id).cloned());
         }

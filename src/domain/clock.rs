@@ -24,6 +24,12 @@ impl Timestamp {
         Self(millis)
     }
 
+    /// Before anything happened here.
+    #[must_use]
+    pub const fn zero() -> Self {
+        Self(0)
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub const fn millis(self) -> i64 {

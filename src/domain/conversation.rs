@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
+use super::context::Context;
 use super::ids::{ConversationId, MessageId, UserId};
-use super::message::Message;
-use super::notification::excerpt;
 use super::user::Role;
 use crate::error::{Code, Error, Result};
 
@@ -18,71 +17,50 @@ pub const PARTICIPANT_LIMIT: usize = 100;
 pub enum Kind {
     /// Two users, once per context; who is in it never changes.
     Direct,
-    /// More than two.
+    /// Any number, with somebody who runs it.
     Group,
+    /// Somebody and the shop's agents.
+    Support,
 }
 
-/// What a conversation is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Context {
-    /// The sort of thing.
-    #[serde(rename = "type")]
-    pub kind: ContextKind,
-    /// The shop's own id of it.
-    pub id: String,
-    /// Its name for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// Its page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Its picture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_url: Option<String>,
-}
-
-/// The sorts of things a conversation can be about.
+/// What somebody is in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ContextKind {
-    /// An order.
-    Order,
-    /// A product.
-    Product,
-    /// A store.
-    Store,
+pub enum ParticipantRole {
+    /// Buys.
+    Buyer,
+    /// Sells.
+    Seller,
+    /// Answers for the shop.
+    #[serde(alias = "admin")]
+    Agent,
+    /// Runs a group.
+    Owner,
 }
 
-impl ContextKind {
+impl ParticipantRole {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Buyer, Self::Seller, Self::Agent, Self::Owner];
+
     /// The word, as on the wire.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Order => "order",
-            Self::Product => "product",
-            Self::Store => "store",
+            Self::Buyer => "buyer",
+            Self::Seller => "seller",
+            Self::Agent => "agent",
+            Self::Owner => "owner",
         }
     }
 }
 
-impl Context {
-    /// Refuses what would not fit a screen or is no link: ids of at most 128 characters, titles of 200, http(s) links of 2,000.
-    pub fn check(&self) -> Result<()> {
-        let invalid = |what| Err(Error::invalid("malformed_context", what));
-        if self.id.is_empty() || self.id.chars().count() > 128 || self.id.chars().any(char::is_control) {
-            return invalid("context.id must have 1 to 128 characters and no control characters");
+impl From<Role> for ParticipantRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Buyer => Self::Buyer,
+            Role::Seller => Self::Seller,
+            Role::Agent | Role::Admin => Self::Agent,
         }
-        if self.title.as_ref().is_some_and(|title| title.chars().count() > 200 || title.chars().any(char::is_control)) {
-            return invalid("context.title must have at most 200 characters and no control characters");
-        }
-        for link in [&self.url, &self.image_url].into_iter().flatten() {
-            let web = link.starts_with("https://") || link.starts_with("http://");
-            if !web || link.len() > 2_000 || link.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                return invalid("context links must be http or https URLs of at most 2,000 bytes");
-            }
-        }
-        Ok(())
     }
 }
 
@@ -93,10 +71,22 @@ pub struct Participant {
     /// Who.
     pub user_id: UserId,
     /// As what.
-    pub role: Role,
+    pub role: ParticipantRole,
+    /// Since when.
+    #[serde(default = "Timestamp::zero")]
+    pub joined_at: Timestamp,
+    /// Messages up to this seq do not exist for them; zero if they see everything.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub visible_from: u64,
 }
 
-/// A place messages are in.
+/// For fields that are left out when they say nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+pub(super) const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A place messages are in: its whole state, as every change of it is written to the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
@@ -109,10 +99,19 @@ pub struct Conversation {
     /// What it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Context>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// Who opened it.
     pub created_by: UserId,
     /// When.
     pub created_at: Timestamp,
+    /// Since when nothing more is said in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp>,
+    /// Whom the change that led to this state removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<UserId>,
 }
 
 impl Conversation {
@@ -120,6 +119,18 @@ impl Conversation {
     #[must_use]
     pub fn has(&self, user: UserId) -> bool {
         self.participants.iter().any(|participant| participant.user_id == user)
+    }
+
+    /// A user in it.
+    #[must_use]
+    pub fn participant(&self, user: UserId) -> Option<&Participant> {
+        self.participants.iter().find(|participant| participant.user_id == user)
+    }
+
+    /// Every user for whom the message at this place exists; a later place is everybody's.
+    pub fn audience(&self, seq: u64) -> impl Iterator<Item = UserId> + '_ {
+        let sees = move |participant: &&Participant| participant.visible_from < seq;
+        self.participants.iter().filter(sees).map(|participant| participant.user_id)
     }
 
     /// Every user in it.
@@ -167,45 +178,26 @@ pub fn id_of(sorted: &[UserId], context: Option<&Context>) -> ConversationId {
     ConversationId::derived(&parts)
 }
 
-/// The newest message of a conversation, for lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which message of a conversation is the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastMessage {
     /// Its id.
     pub id: MessageId,
     /// Its place in the log.
     pub seq: u64,
-    /// Who sent it.
-    pub sender_id: UserId,
-    /// The start of its text.
-    pub excerpt: String,
-    /// When it was sent.
-    pub created_at: Timestamp,
-}
-
-impl LastMessage {
-    /// A message at its place in the log, as lists show it.
-    #[must_use]
-    pub fn of(seq: u64, message: &Message) -> Self {
-        Self {
-            id: message.id,
-            seq,
-            sender_id: message.sender_id,
-            excerpt: excerpt(&message.text),
-            created_at: message.created_at,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::context::ContextKind;
 
     fn user(bits: u128) -> UserId {
         UserId::from_bits(bits)
     }
 
     fn order(id: &str) -> Context {
-        Context { kind: ContextKind::Order, id: id.into(), title: None, url: None, image_url: None }
+        Context { kind: ContextKind::Order, id: id.into(), title: None, url: None, image_url: None, price: None }
     }
 
     #[test]
@@ -226,14 +218,5 @@ mod tests {
         let crowd: Vec<UserId> = (2..=101).map(user).collect();
         assert_eq!(reason(&crowd), Some("too_many_participants"));
         assert_eq!(reason(&crowd[..99]), None);
-    }
-
-    #[test]
-    fn links_must_be_web_links() {
-        let mut context = order("7");
-        context.url = Some("javascript:alert(1)".into());
-        assert!(context.check().is_err());
-        context.url = Some("https://shop.test/orders/7".into());
-        assert!(context.check().is_ok());
     }
 }

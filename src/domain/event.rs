@@ -6,12 +6,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Deletion, Edit, Pin, Reaction, Scope};
 use super::clock::Timestamp;
 use super::conversation::Conversation;
-use super::ids::{ConversationId, EventId, UserId};
+use super::ids::{ConversationId, EventId, MessageId, UserId};
 use super::message::Message;
 use super::notification::Notification;
+use super::preferences::Preferences;
 use super::receipt::Receipt;
+use super::setting::Setting;
 
 /// The version of the envelope that this code writes.
 pub const VERSION: u32 = 1;
@@ -24,10 +27,23 @@ pub enum Body {
     Conversation(Conversation),
     /// Somebody said something.
     Message(Message),
-    /// Somebody has read on.
+    /// A message has other words.
+    Edit(Edit),
+    /// A message is gone.
+    #[serde(rename = "delete")]
+    Deletion(Deletion),
+    /// An emoji was put on a message, or taken back.
+    Reaction(Reaction),
+    /// A message was pinned, or taken down.
+    Pin(Pin),
+    /// Somebody has got messages, or has read on.
     Receipt(Receipt),
+    /// A conversation is something else to one of its participants.
+    Setting(Setting),
     /// Somebody is to be told something.
     Notification(Notification),
+    /// Somebody wants to be seen in another way; all their preferences follow.
+    Preferences(Preferences),
 }
 
 /// An envelope and its body.
@@ -61,25 +77,59 @@ pub struct Stored {
 impl Body {
     /// The conversation this is about, if it is about one.
     #[must_use]
-    pub fn conversation(&self) -> Option<ConversationId> {
+    pub const fn conversation(&self) -> Option<ConversationId> {
         match self {
             Self::Conversation(conversation) => Some(conversation.id),
             Self::Message(message) => Some(message.conversation_id),
+            Self::Edit(edit) => Some(edit.conversation_id),
+            Self::Deletion(deletion) => Some(deletion.conversation_id),
+            Self::Reaction(reaction) => Some(reaction.conversation_id),
+            Self::Pin(pin) => Some(pin.conversation_id),
             Self::Receipt(receipt) => Some(receipt.conversation_id),
-            Self::Notification(_) => None,
+            Self::Setting(setting) => Some(setting.conversation_id),
+            Self::Notification(_) | Self::Preferences(_) => None,
         }
     }
 
-    /// What the broker recognises a repeated publish by. It follows from what happened, not from the attempt.
+    /// The message that this changes, if it changes one.
+    #[must_use]
+    pub const fn changed_message(&self) -> Option<MessageId> {
+        match self {
+            Self::Edit(edit) => Some(edit.message_id),
+            Self::Deletion(deletion) => Some(deletion.message_id),
+            Self::Reaction(reaction) => Some(reaction.message_id),
+            Self::Pin(pin) => Some(pin.message_id),
+            Self::Conversation(_)
+            | Self::Message(_)
+            | Self::Receipt(_)
+            | Self::Setting(_)
+            | Self::Notification(_)
+            | Self::Preferences(_) => None,
+        }
+    }
+
+    /// What the broker recognises a repeated publish by. It follows from what happened, not from the attempt; of what can
+    /// be done and undone, every time counts.
     #[must_use]
     pub fn dedup_id(&self, event: EventId) -> String {
         match self {
-            Self::Conversation(_) => event.to_string(),
             Self::Message(message) => message.id.to_string(),
+            Self::Deletion(deletion) => match deletion.scope {
+                Scope::Everybody => format!("del:{}", deletion.message_id),
+                Scope::Me => format!("del:{}:{}", deletion.message_id, deletion.deleted_by),
+            },
             Self::Receipt(receipt) => {
-                format!("rcp:{}:{}:{}", receipt.conversation_id, receipt.user_id, receipt.read_seq)
+                let Receipt { conversation_id, user_id, read_seq, delivered_seq, hidden } = receipt;
+                let hidden = if *hidden { ":hidden" } else { "" };
+                format!("rcp:{conversation_id}:{user_id}:{read_seq}:{delivered_seq}{hidden}")
             }
             Self::Notification(notification) => notification.id.to_string(),
+            Self::Conversation(_)
+            | Self::Edit(_)
+            | Self::Reaction(_)
+            | Self::Pin(_)
+            | Self::Setting(_)
+            | Self::Preferences(_) => event.to_string(),
         }
     }
 }
@@ -105,6 +155,9 @@ mod tests {
                 sender_name: "Ana".into(),
                 kind: Kind::Text,
                 text: "hello".into(),
+                reply_to: None,
+                mentions: Vec::new(),
+                entry: None,
                 client_message_id: None,
                 created_at: Timestamp::from_millis(1_732_000_000_123),
             }),

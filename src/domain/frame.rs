@@ -9,21 +9,28 @@ use serde_json::value::RawValue;
 
 use super::cursor::Cursor;
 use super::event::{Body, Stored};
-use super::ids::{ConversationId, UserId};
+use super::ids::{ConversationId, EventId, UserId};
 use super::presence::Presence;
 use super::receipt::Receipt;
 use super::typing::Typing;
 use crate::error::{Error, Result};
 
 /// The names of what clients are told.
-pub const SERVER_EVENTS: [&str; 10] = [
+pub const SERVER_EVENTS: [&str; 17] = [
     "message",
+    "messageEdited",
+    "messageDeleted",
+    "reaction",
+    "messagePinned",
     "typing",
     "stopTyping",
     "notification",
     "presence",
     "messagesRead",
+    "messagesDelivered",
     "conversation",
+    "conversationSetting",
+    "preferences",
     "synced",
     "heartbeat",
     "exception",
@@ -49,18 +56,32 @@ impl Frame {
     /// A durable event, as everybody it concerns is told it. Every kind of event has its frame here, so that whatever the
     /// log has can be pushed, and replayed to those who were away.
     pub fn durable(stored: &Stored, epoch: u64) -> Result<Self> {
-        let seq = Some(stored.seq);
         let place = Place { seq: stored.seq, cursor: Cursor { epoch, seq: stored.seq } };
         match &stored.event.body {
-            Body::Message(message) => Self::new("message", seq, &Placed { place, frame: message }),
-            Body::Notification(notification) => Self::new("notification", seq, &Placed { place, frame: notification }),
-            Body::Receipt(receipt) => Self::new(
-                "messagesRead",
-                seq,
-                &Placed { place, frame: ReadFrame { id: stored.event.id.to_string(), receipt: *receipt } },
-            ),
-            Body::Conversation(conversation) => Self::new("conversation", seq, &Placed { place, frame: conversation }),
+            Body::Message(message) => Self::placed("message", place, message),
+            Body::Conversation(conversation) => Self::placed("conversation", place, conversation),
+            Body::Notification(notification) => Self::placed("notification", place, notification),
+            Body::Edit(edit) => Self::noted("messageEdited", stored, place, edit),
+            Body::Deletion(deletion) => Self::noted("messageDeleted", stored, place, deletion),
+            Body::Reaction(reaction) => Self::noted("reaction", stored, place, reaction),
+            Body::Pin(pin) => Self::noted("messagePinned", stored, place, pin),
+            Body::Receipt(receipt) if receipt.read_seq > 0 => {
+                Self::noted("messagesRead", stored, place, &ReadFrame::of(receipt))
+            }
+            Body::Receipt(receipt) => Self::noted("messagesDelivered", stored, place, &DeliveredFrame::of(receipt)),
+            Body::Setting(setting) => Self::noted("conversationSetting", stored, place, setting),
+            Body::Preferences(preferences) => Self::noted("preferences", stored, place, preferences),
         }
+    }
+
+    /// A durable event that has an id of its own.
+    fn placed(event: &'static str, place: Place, frame: &impl Serialize) -> Result<Self> {
+        Self::new(event, Some(place.seq), &Placed { frame, place })
+    }
+
+    /// A durable event that goes by the id of its envelope.
+    fn noted(event: &'static str, stored: &Stored, place: Place, frame: &impl Serialize) -> Result<Self> {
+        Self::new(event, Some(place.seq), &Noted { id: stored.event.id, frame, place })
     }
 
     /// Somebody types, or has stopped.
@@ -132,7 +153,7 @@ impl Synced {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Place {
     seq: u64,
     cursor: Cursor,
@@ -147,8 +168,39 @@ struct Placed<T> {
 }
 
 #[derive(Serialize)]
-struct ReadFrame {
-    id: String,
+struct Noted<T> {
+    id: EventId,
     #[serde(flatten)]
-    receipt: Receipt,
+    frame: T,
+    #[serde(flatten)]
+    place: Place,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadFrame {
+    conversation_id: ConversationId,
+    user_id: UserId,
+    read_seq: u64,
+}
+
+impl ReadFrame {
+    const fn of(receipt: &Receipt) -> Self {
+        Self { conversation_id: receipt.conversation_id, user_id: receipt.user_id, read_seq: receipt.read_seq }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveredFrame {
+    conversation_id: ConversationId,
+    user_id: UserId,
+    delivered_seq: u64,
+}
+
+impl DeliveredFrame {
+    const fn of(receipt: &Receipt) -> Self {
+        let Receipt { conversation_id, user_id, delivered_seq, .. } = *receipt;
+        Self { conversation_id, user_id, delivered_seq }
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
+use super::conversation::ParticipantRole;
 use super::ids::{ConversationId, MessageId, UserId};
 use super::words::ClientMessageId;
 
@@ -13,6 +14,59 @@ pub enum Kind {
     /// Words from a user.
     #[default]
     Text,
+    /// A note that something happened to the conversation.
+    System,
+}
+
+/// What a note of kind [`Kind::System`] says happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Entry {
+    /// The sender brought these users in, or came by themselves.
+    Joined {
+        /// Who is new.
+        users: Vec<UserId>,
+    },
+    /// The sender left.
+    Left {},
+    /// The sender removed this user.
+    Removed {
+        /// Who is gone.
+        user: UserId,
+    },
+    /// It has another name, or none.
+    Renamed {
+        /// The new one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+    },
+    /// Somebody is something else in it.
+    RoleChanged {
+        /// Who.
+        user: UserId,
+        /// What.
+        role: ParticipantRole,
+    },
+    /// Nothing more is said in it.
+    Closed {},
+    /// It goes on.
+    Reopened {},
+}
+
+/// The message that another one answers, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quote {
+    /// Its id.
+    pub id: MessageId,
+    /// Its place in the log.
+    pub seq: u64,
+    /// Who sent it.
+    pub sender_id: UserId,
+    /// Their name.
+    pub sender_name: String,
+    /// The start of its text.
+    pub text: String,
 }
 
 /// A message as the log has it; its place in the log comes with the delivery.
@@ -31,6 +85,15 @@ pub struct Message {
     pub kind: Kind,
     /// The text.
     pub text: String,
+    /// What it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<Quote>,
+    /// Participants it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    /// What happened, if it is a note of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<Entry>,
     /// The sender's own id for this send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<String>,

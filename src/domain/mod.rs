@@ -3,7 +3,9 @@
 //! Everything here is pure. Time, ids and randomness come in as values; nothing awaits, logs or locks. Wire and stored
 //! shapes are other types, converted at the edges.
 
+pub mod change;
 pub mod clock;
+pub mod context;
 pub mod conversation;
 pub mod cursor;
 pub mod event;
@@ -12,8 +14,11 @@ pub mod ids;
 pub mod message;
 pub mod notification;
 pub mod page;
+pub mod preferences;
 pub mod presence;
 pub mod receipt;
+pub mod setting;
+pub mod state;
 pub mod trace;
 pub mod typing;
 pub mod user;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
 use super::ids::{ConversationId, MessageId, NotificationId, UserId};
-use super::message::Message;
+use super::message::{self, Message};
 
 /// Most characters of a notification's body.
 pub const BODY_LIMIT: usize = 140;
@@ -49,9 +49,9 @@ pub struct Notification {
     pub created_at: Timestamp,
 }
 
-/// The notifications that a message means: one for each recipient but its sender.
+/// The notifications that a message means: one for each recipient but its sender. A note of the system means none.
 pub fn of_message<'a>(message: &'a Message, recipients: &'a [UserId]) -> impl Iterator<Item = Notification> + 'a {
-    recipients.iter().filter(|user| **user != message.sender_id).map(|user| Notification {
+    told(message, recipients).map(|user| Notification {
         id: NotificationId::derived(&[b"notification", &message.id.bits().to_be_bytes(), &user.bits().to_be_bytes()]),
         user_id: *user,
         kind: Kind::Message,
@@ -60,6 +60,12 @@ pub fn of_message<'a>(message: &'a Message, recipients: &'a [UserId]) -> impl It
         data: Data { conversation_id: message.conversation_id, message_id: message.id, sender_id: message.sender_id },
         created_at: message.created_at,
     })
+}
+
+/// Who is notified of a message.
+pub fn told<'a>(message: &'a Message, recipients: &'a [UserId]) -> impl Iterator<Item = &'a UserId> + 'a {
+    let quiet = message.kind == message::Kind::System;
+    recipients.iter().filter(move |user| !quiet && **user != message.sender_id)
 }
 
 /// The first characters of a text, with an ellipsis where it goes on.
@@ -74,7 +80,6 @@ pub fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::message;
 
     #[test]
     fn everybody_but_the_sender_is_told_once() {
@@ -86,6 +91,9 @@ mod tests {
             sender_name: "Ana".into(),
             kind: message::Kind::Text,
             text: "x".repeat(500),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
             client_message_id: None,
             created_at: Timestamp::from_millis(0),
         };

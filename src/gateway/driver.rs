@@ -375,7 +375,10 @@ fn weight(stored: &Stored) -> usize {
     const REST: usize = 500;
     REST + match &stored.event.body {
         Body::Message(message) => message.text.len(),
-        Body::Conversation(_) | Body::Receipt(_) | Body::Notification(_) => 0,
+        Body::Edit(edit) => edit.text.len(),
+        Body::Conversation(conversation) => conversation.participants.len() * 100,
+        Body::Preferences(preferences) => preferences.blocked.len() * 32,
+        _ => 0,
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) struct Range {
     pub(super) from: u64,
     pub(super) to: u64,
     /// The last place of the log.
-    head: u64,
+    pub(super) head: u64,
     /// Nothing was purged from the log.
     whole: bool,
 }
@@ -173,7 +173,7 @@ impl Projection {
         }
         // Last, since only now every message is what it should be.
         for id in recount {
-            self.recount(id).await?;
+            self.store.recount(id, range.head).await?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ impl Projection {
         for id in &audit.unreadable {
             self.store.remove_conversation(*id).await?;
         }
-        self.store.restore(events, audit).await?;
+        self.store.restore(events, audit, range.head).await?;
         let unopened = self.project(events).await?;
         for id in unopened.iter().chain(&audit.unreadable) {
             self.bring_back(*id, range).await?;
@@ -42,7 +42,7 @@ impl Projection {
                 let mut unopened = HashSet::new();
                 for one in &all {
                     match self.persist.project(std::slice::from_ref(one)).await {
-                        Ok(more) => unopened.extend(more),
+                        Ok(more) => unopened.extend(more.conversations),
                         Err(error) if error.transient() => return Err(error),
                         Err(error) => {
                             tracing::error!(event.seq = one.seq, error = %error, "an event cannot be projected");
@@ -51,7 +51,7 @@ impl Projection {
                 }
                 Ok(unopened)
             }
-            done => done,
+            done => done.map(|unready| unready.conversations),
         }
     }
 
@@ -70,11 +70,5 @@ impl Projection {
         }
         log.close().await;
         Ok(())
-    }
-
-    /// Looks up a conversation's newest message again.
-    pub(super) async fn recount(&self, id: ConversationId) -> Result<()> {
-        let opening = self.broker.last(Subject::Chat(id, ChatKind::Conversation)).await?;
-        self.store.recount(id, opening.map(|opening| opening.seq)).await
     }
 }

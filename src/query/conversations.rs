@@ -7,10 +7,13 @@ use std::time::Duration;
 use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::broker::subject::Filter;
-use crate::domain::conversation::{Conversation, LastMessage, foreign};
+use crate::domain::conversation::{Conversation, foreign};
 use crate::domain::event::{Body, Stored};
-use crate::domain::ids::{ConversationId, UserId};
+use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::page::{Edge, Page};
+use crate::domain::receipt::Marks;
+use crate::domain::setting::Settings;
+use crate::domain::state::MessageState;
 use crate::error::Result;
 use crate::store::conversations::Listed;
 
@@ -26,10 +29,12 @@ pub struct View {
     pub conversation: Conversation,
     /// The names of its participants.
     pub names: HashMap<UserId, String>,
-    /// How far each participant has read.
-    pub read: HashMap<UserId, u64>,
+    /// How far each participant is.
+    pub marks: HashMap<UserId, Marks>,
+    /// What it is to the caller.
+    pub settings: Settings,
     /// Its newest message.
-    pub last_message: Option<LastMessage>,
+    pub last_message: Option<MessageState>,
 }
 
 impl Queries {
@@ -39,7 +44,8 @@ impl Queries {
         let newer = if before.is_none() { self.newer_of(actor.user_id).await? } else { Vec::new() };
         let mut page = self.store.conversations_of(actor.user_id, before, limit).await?;
         self.lay_over(&mut page, &newer, limit as usize).await?;
-        Ok(Page { next: page.next, items: self.named(page.items).await? })
+        let newer = newer.iter().map(AsRef::as_ref);
+        Ok(Page { next: page.next, items: self.views(actor.user_id, page.items, newer).await? })
     }
 
     /// Events of a user that MongoDB may not have, as far as the window reaches back.
@@ -61,7 +67,7 @@ impl Queries {
                 }
                 let found = self.store.conversation(id).await?;
                 let Some(entry) = self.directory.find(id).await? else { continue };
-                page.items.push(found.unwrap_or_else(|| fresh(entry.conversation.clone(), entry.seq())));
+                page.items.push(found.unwrap_or_else(|| Listed::fresh(entry.conversation.clone(), entry.seq())));
             }
             if let Some(listed) = page.items.iter_mut().find(|listed| listed.conversation.id == id) {
                 overlay::apply(listed, stored);
@@ -82,46 +88,51 @@ impl Queries {
         let entry = self.directory.for_participant(id, actor.user_id).await?;
         let newer = self.unprojected(Filter::Conversation(id), overlay::LIMIT).await?;
         let stored = self.store.conversation(id).await?;
-        let mut listed = stored.unwrap_or_else(|| fresh(entry.conversation.clone(), entry.seq()));
+        let mut listed = stored.unwrap_or_else(|| Listed::fresh(entry.conversation.clone(), entry.seq()));
         for stored in &newer {
             overlay::apply(&mut listed, stored);
         }
-        self.view(listed).await
+        self.views(actor.user_id, vec![listed], newer.iter()).await?.pop().ok_or_else(foreign)
     }
 
     /// A conversation that was just opened or found, as a client shows it. MongoDB may not have it yet.
-    pub async fn opened(&self, conversation: Conversation, created: bool) -> Result<View> {
+    pub async fn opened(&self, actor: &Actor, conversation: Conversation, created: bool) -> Result<View> {
         let listed = if created { None } else { self.store.conversation(conversation.id).await? };
-        self.view(listed.unwrap_or_else(|| fresh(conversation, 0))).await
+        let listed = listed.unwrap_or_else(|| Listed::fresh(conversation, 0));
+        self.views(actor.user_id, vec![listed], [].into_iter()).await?.pop().ok_or_else(foreign)
     }
 
-    async fn view(&self, listed: Listed) -> Result<View> {
-        self.named(vec![listed]).await?.pop().ok_or_else(foreign)
-    }
-
-    async fn named(&self, listed: Vec<Listed>) -> Result<Vec<View>> {
+    /// Conversations as this user is shown them. `newer` is what MongoDB may not have of them.
+    async fn views<'a>(
+        &self,
+        user: UserId,
+        listed: Vec<Listed>,
+        newer: impl Iterator<Item = &'a Stored>,
+    ) -> Result<Vec<View>> {
         let mut ids: Vec<UserId> = listed.iter().flat_map(|one| one.conversation.users()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let users = self.store.users(&ids).await?;
+        let last: Vec<MessageId> = listed.iter().filter_map(|one| one.last_message.map(|last| last.id)).collect();
+        let (users, mut said) = tokio::try_join!(self.store.users(&ids), self.store.messages_by_id(&last))?;
+        overlay::lay_over(&mut said, newer, |_| true);
         let names: HashMap<UserId, String> = users.into_iter().map(|user| (user.id, user.name.into())).collect();
-        Ok(listed
-            .into_iter()
-            .map(|one| View {
+        let mut said: HashMap<MessageId, MessageState> =
+            said.into_iter().map(|state| (state.message.id, state)).collect();
+        let view = |one: Listed| {
+            let from = one.conversation.participant(user).map_or(0, |participant| participant.visible_from);
+            let last = one.last_message.and_then(|last| said.remove(&last.id));
+            View {
                 names: one
                     .conversation
                     .users()
                     .filter_map(|user| names.get(&user).map(|name| (user, name.clone())))
                     .collect(),
+                marks: one.marks,
+                settings: one.settings.get(&user).copied().unwrap_or_default(),
+                last_message: last.filter(|state| state.seq > from && !state.is_hidden_from(user)),
                 conversation: one.conversation,
-                read: one.read,
-                last_message: one.last_message,
-            })
-            .collect())
+            }
+        };
+        Ok(listed.into_iter().map(view).collect())
     }
-}
-
-/// A conversation that MongoDB does not have yet.
-fn fresh(conversation: Conversation, seq: u64) -> Listed {
-    Listed { conversation, read: HashMap::new(), last_message: None, last_seq: seq }
 }

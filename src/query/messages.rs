@@ -1,22 +1,20 @@
 //! The history of a conversation.
 
-use std::collections::HashSet;
-
 use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::broker::subject::Filter;
-use crate::domain::event::Body;
+use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, MessageId};
-use crate::domain::message::Message;
 use crate::domain::page::{Anchor, Edge, Range};
+use crate::domain::state::MessageState;
 use crate::error::{Error, Result};
-use crate::store::messages::Stretch;
+use crate::store::messages::{Sight, Stretch};
 
 /// A page of a history, oldest first, and the ways on.
 #[derive(Debug)]
 pub struct History {
-    /// Messages with their places in the log.
-    pub items: Vec<(u64, Message)>,
+    /// Messages as they are now.
+    pub items: Vec<MessageState>,
     /// Where older messages go on: the next `before`.
     pub older: Option<Edge>,
     /// Where newer messages go on, now or later: the next `after`.
@@ -35,16 +33,10 @@ impl Queries {
         limit: u32,
     ) -> Result<History> {
         actor.check_expiry(self.clock.now())?;
-        self.directory.for_participant(conversation, actor.user_id).await?;
+        let entry = self.directory.for_participant(conversation, actor.user_id).await?;
+        let sight = entry.sight(actor.user_id);
         // The newer events first: what is projected between the two readings is then in both, and never in none.
         let newer = self.unprojected(Filter::Conversation(conversation), overlay::LIMIT).await?;
-        let newer: Vec<(u64, Message)> = newer
-            .into_iter()
-            .filter_map(|stored| match stored.event.body {
-                Body::Message(message) => Some((stored.seq, message)),
-                _ => None,
-            })
-            .collect();
         let (stretch, from) = match range {
             Range::Newest => (Stretch::Newest, 0),
             Range::Before(anchor) => {
@@ -57,46 +49,54 @@ impl Queries {
                 (Stretch::After(edge), edge)
             }
         };
-        let stored = self.store.messages(conversation, stretch, limit).await?;
-        let items = merged(stored, newer, stretch, limit as usize);
+        let stored = self.store.messages(conversation, sight, stretch, limit).await?;
+        let items = merged(stored, &newer, sight, stretch, limit as usize);
         // A short page is the last one in its direction.
         let more = items.len() >= limit as usize;
         let forwards = matches!(range, Range::After(_));
         let older = items.first().map(at).filter(|_| more || forwards);
         let newer = items.last().map_or(Edge(from), at);
+        // Whoever deletes messages for themselves sees shorter pages for a moment.
+        let items = items.into_iter().filter(|state| !state.is_hidden_from(actor.user_id)).collect();
         Ok(History { items, older, newer, more })
     }
 
-    async fn place(&self, conversation: ConversationId, anchor: Anchor, newer: &[(u64, Message)]) -> Result<u64> {
+    async fn place(&self, conversation: ConversationId, anchor: Anchor, newer: &[Stored]) -> Result<u64> {
+        let among = |id: MessageId| {
+            newer.iter().find_map(|stored| match &stored.event.body {
+                Body::Message(message) if message.id == id => Some(stored.seq),
+                _ => None,
+            })
+        };
         match anchor {
             Anchor::Edge(Edge(seq)) => Ok(seq),
             Anchor::Message(id) => self
                 .store
                 .seq_of_message(conversation, id)
                 .await?
-                .or_else(|| newer.iter().find(|(_, message)| message.id == id).map(|(seq, _)| *seq))
+                .or_else(|| among(id))
                 .ok_or_else(|| Error::invalid("unknown_anchor", "there is no such message in this conversation")),
         }
     }
 }
 
-/// One stretch out of what is stored and what is newer, oldest first. A message that is in both, or twice in the log, is
-/// where it was first.
+/// One stretch out of what is stored and what is newer, oldest first.
 fn merged(
-    stored: Vec<(u64, Message)>,
-    newer: Vec<(u64, Message)>,
+    stored: Vec<MessageState>,
+    newer: &[Stored],
+    sight: Sight,
     stretch: Stretch,
     limit: usize,
-) -> Vec<(u64, Message)> {
-    let fits = |seq: u64| match stretch {
-        Stretch::Newest => true,
-        Stretch::Before(edge) => seq < edge,
-        Stretch::After(edge) => seq > edge,
-    };
-    let mut known: HashSet<MessageId> = stored.iter().map(|(_, message)| message.id).collect();
+) -> Vec<MessageState> {
     let mut items = stored;
-    items.extend(newer.into_iter().filter(|(seq, message)| fits(*seq) && known.insert(message.id)));
-    items.sort_unstable_by_key(|(seq, _)| *seq);
+    overlay::lay_over(&mut items, newer, |seq| {
+        seq > sight.from
+            && match stretch {
+                Stretch::Newest => true,
+                Stretch::Before(edge) => seq < edge,
+                Stretch::After(edge) => seq > edge,
+            }
+    });
     if matches!(stretch, Stretch::After(_)) {
         items.truncate(limit);
     } else {
@@ -105,33 +105,61 @@ fn merged(
     items
 }
 
-fn at((seq, _): &(u64, Message)) -> Edge {
-    Edge(*seq)
+fn at(state: &MessageState) -> Edge {
+    Edge(state.seq)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::change::Edit;
     use crate::domain::clock::Timestamp;
-    use crate::domain::ids::UserId;
-    use crate::domain::message::Kind;
+    use crate::domain::event::{Event, VERSION};
+    use crate::domain::ids::{EventId, UserId};
+    use crate::domain::message::{Kind, Message};
 
-    fn messages(seqs: &[u64]) -> Vec<(u64, Message)> {
-        let message = |seq: &u64| Message {
-            id: MessageId::from_bits(u128::from(*seq)),
+    fn message(seq: u64, id: u128) -> Message {
+        Message {
+            id: MessageId::from_bits(id),
             conversation_id: ConversationId::from_bits(1),
             sender_id: UserId::from_bits(1),
             sender_name: "Ana".into(),
             kind: Kind::Text,
             text: seq.to_string(),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
             client_message_id: None,
             created_at: Timestamp::from_millis(0),
-        };
-        seqs.iter().map(|seq| (*seq, message(seq))).collect()
+        }
     }
 
+    fn states(seqs: &[u64]) -> Vec<MessageState> {
+        seqs.iter().map(|seq| MessageState::new(*seq, message(*seq, u128::from(*seq)))).collect()
+    }
+
+    fn event(seq: u64, body: Body) -> Stored {
+        let event = Event {
+            id: EventId::from_bits(u128::from(seq)),
+            version: VERSION,
+            actor: UserId::from_bits(1),
+            occurred_at: Timestamp::from_millis(0),
+            recipients: Vec::new(),
+            body,
+        };
+        Stored { seq, event }
+    }
+
+    fn seqs(items: &[MessageState]) -> Vec<u64> {
+        items.iter().map(|state| state.seq).collect()
+    }
+
+    const SIGHT: Sight = Sight { user: UserId::from_bits(2), from: 0 };
+
     fn merge(stored: &[u64], newer: &[u64], stretch: Stretch) -> Vec<u64> {
-        merged(messages(stored), messages(newer), stretch, 3).iter().map(at).map(|Edge(seq)| seq).collect()
+        let newer: Vec<Stored> =
+            newer.iter().map(|seq| event(*seq, Body::Message(message(*seq, u128::from(*seq))))).collect();
+        seqs(&merged(states(stored), &newer, SIGHT, stretch, 3))
     }
 
     #[test]
@@ -144,9 +172,28 @@ mod tests {
 
     #[test]
     fn a_message_that_is_in_the_log_twice_is_where_it_was_first() {
-        let mut again = messages(&[9]);
-        again[0].1.id = MessageId::from_bits(2);
-        let items = merged(messages(&[1, 2]), again, Stretch::Newest, 9);
-        assert_eq!(items.iter().map(at).collect::<Vec<_>>(), [Edge(1), Edge(2)]);
+        let again = event(9, Body::Message(message(9, 2)));
+        assert_eq!(seqs(&merged(states(&[1, 2]), &[again], SIGHT, Stretch::Newest, 9)), [1, 2]);
+    }
+
+    #[test]
+    fn what_happened_to_a_message_since_is_shown() {
+        let edit = Body::Edit(Edit {
+            message_id: MessageId::from_bits(2),
+            conversation_id: ConversationId::from_bits(1),
+            message_seq: 2,
+            text: "better".into(),
+            mentions: Vec::new(),
+            edited_at: Timestamp::from_millis(0),
+        });
+        let items = merged(states(&[1, 2]), &[event(9, edit)], SIGHT, Stretch::Newest, 9);
+        assert_eq!(items.iter().map(MessageState::text).collect::<Vec<_>>(), ["1", "better"]);
+    }
+
+    #[test]
+    fn what_was_said_before_somebody_came_is_not_shown() {
+        let late = Sight { from: 4, ..SIGHT };
+        let newer: Vec<Stored> = [4, 5].map(|seq| event(seq, Body::Message(message(seq, u128::from(seq))))).into();
+        assert_eq!(seqs(&merged(Vec::new(), &newer, late, Stretch::Newest, 9)), [5]);
     }
 }

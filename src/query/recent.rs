@@ -174,7 +174,9 @@ mod tests {
 
     fn event(seq: u64, recipient: u128) -> Tailed {
         let user_id = UserId::from_bits(recipient);
-        let body = Body::Receipt(Receipt { conversation_id: ConversationId::from_bits(1), user_id, read_seq: seq });
+        let conversation_id = ConversationId::from_bits(1);
+        let receipt = Receipt { conversation_id, user_id, read_seq: seq, delivered_seq: 0, hidden: false };
+        let body = Body::Receipt(receipt);
         let event = Event {
             id: EventId::from_bits(u128::from(seq)),
             version: VERSION,

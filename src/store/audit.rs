@@ -6,10 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{Document, doc, serialize_to_document};
+use mongodb::bson::{Document, deserialize_from_document, doc, serialize_to_document};
 use mongodb::options::ReplaceOneModel;
 use serde::Serialize;
 
+use super::batch::Batch;
+use super::messages::MessageDocument;
 use super::once::Placed;
 use super::{Store, bounded, seq, stored_seq};
 use crate::domain::event::{Body, Stored};
@@ -58,7 +60,7 @@ impl Projected {
             (Self::Conversations, Body::Message(message)) => message.conversation_id.to_string() == id,
             (Self::Messages, Body::Message(message)) => message.id.to_string() == id,
             (Self::Notifications, Body::Notification(made)) => made.id.to_string() == id,
-            (_, Body::Conversation(_) | Body::Message(_) | Body::Receipt(_) | Body::Notification(_)) => false,
+            _ => false,
         }
     }
 }
@@ -133,6 +135,7 @@ impl Store {
     pub async fn audit(&self, events: &[Stored], head: u64) -> Result<Audit> {
         let mut audit = Audit::default();
         self.audit_placed(Projected::Messages, &super::messages::documents(&messages(events)), &mut audit).await?;
+        self.audit_changes(events, &mut audit).await?;
         self.audit_placed(Projected::Notifications, &super::notifications::documents(&made(events)), &mut audit)
             .await?;
         self.audit_conversations(events, head, &mut audit).await?;
@@ -157,13 +160,39 @@ impl Store {
             }
             let (fault, fields) = match found {
                 None => (Fault::Missing, Vec::new()),
-                Some(found) => (Fault::Different, differing(&serialized(wanted)?, found)),
+                Some(found) => (Fault::Different, differing(&T::settled(serialized(wanted)?, found), found)),
             };
             if found_at == Some(wanted.seq()) {
                 audit.explain(collection);
             }
             if fault == Fault::Missing || !fields.is_empty() {
                 audit.differences.push(Difference { collection, id, seq: at, fault, fields });
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what has happened to messages that are there. Those that are not, are missed where they were sent.
+    async fn audit_changes(&self, events: &[Stored], audit: &mut Audit) -> Result<()> {
+        let changes = Batch::of(events).changes;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let ids: HashSet<String> = changes.iter().map(|change| change.id.to_string()).collect();
+        let found = self.raw(super::messages::NAME, &ids.into_iter().collect::<Vec<_>>()).await?;
+        for (id, found) in found {
+            let of_it = changes.iter().filter(|change| change.id.to_string() == id);
+            let fields: Vec<String> = match deserialize_from_document::<MessageDocument>(found) {
+                Ok(known) => {
+                    let wrong = of_it.clone().filter(|change| !change.shows_in(&known));
+                    wrong.map(|change| change.register().to_owned()).collect::<HashSet<_>>().into_iter().collect()
+                }
+                Err(_) => vec!["unreadable".to_owned()],
+            };
+            if !fields.is_empty() {
+                let at = of_it.map(|change| change.at).min().unwrap_or_default();
+                let collection = Projected::Messages;
+                audit.differences.push(Difference { collection, id, seq: at, fault: Fault::Different, fields });
             }
         }
         Ok(())
@@ -181,7 +210,7 @@ impl Store {
 
     /// Puts back those messages, notifications and openings of a batch that an audit found to be different, and removes
     /// what is in the places of those that are missing.
-    pub async fn restore(&self, events: &[Stored], audit: &Audit) -> Result<()> {
+    pub async fn restore(&self, events: &[Stored], audit: &Audit, head: u64) -> Result<()> {
         let wrong = |collection, id: String| audit.names(collection, &id);
         let mut messages = messages(events);
         messages.retain(|(at, one)| !audit.copies.contains(at) && wrong(Projected::Messages, one.id.to_string()));
@@ -189,27 +218,48 @@ impl Store {
         made.retain(|(at, one)| !audit.copies.contains(at) && wrong(Projected::Notifications, one.id.to_string()));
         let messages = super::messages::documents(&messages);
         self.clear_places(&messages).await?;
-        self.replace(&messages).await?;
+        self.restore_messages(&messages).await?;
         self.replace(&super::notifications::documents(&made)).await?;
-        for stored in events {
-            if let Body::Conversation(opened) = &stored.event.body
-                && wrong(Projected::Conversations, opened.id.to_string())
-            {
-                self.reopen_conversation(stored.seq, opened).await?;
+        let last = events.last().map_or(0, |last| last.seq);
+        for (at, state) in Batch::of(events).states() {
+            if wrong(Projected::Conversations, state.id.to_string()) {
+                self.force_state(at, state, last, head).await?;
             }
         }
         Ok(())
     }
 
+    /// Puts messages back as they were said. What has happened to them since stays.
+    async fn restore_messages(&self, messages: &[MessageDocument]) -> Result<()> {
+        let ids: Vec<String> = messages.iter().map(Placed::id).collect();
+        let found = self.raw(super::messages::NAME, &ids).await?;
+        let mut whole = Vec::with_capacity(messages.len());
+        for message in messages {
+            let mut wanted = serialized(message)?;
+            if let Some(found) = found.get(&message.id())
+                && deserialize_from_document::<MessageDocument>(found.clone()).is_ok()
+            {
+                wanted = MessageDocument::settled(wanted, found);
+            }
+            whole.push((message.id(), wanted));
+        }
+        self.replace_whole(super::messages::NAME, whole).await
+    }
+
     async fn replace<T: Placed>(&self, documents: &[T]) -> Result<()> {
+        let whole: Result<Vec<_>> = documents.iter().map(|one| Ok((one.id(), serialized(one)?))).collect();
+        self.replace_whole(T::NAME, whole?).await
+    }
+
+    async fn replace_whole(&self, collection: &str, documents: Vec<(String, Document)>) -> Result<()> {
         if documents.is_empty() {
             return Ok(());
         }
         let mut models = Vec::with_capacity(documents.len());
-        for document in documents {
-            let (namespace, filter) = (self.namespace(T::NAME), doc! { "_id": document.id() });
+        for (id, document) in documents {
+            let (namespace, filter) = (self.namespace(collection), doc! { "_id": id });
             let model = ReplaceOneModel::builder().namespace(namespace).filter(filter);
-            models.push(model.replacement(serialized(document)?).upsert(true).build());
+            models.push(model.replacement(document).upsert(true).build());
         }
         bounded(self.client.bulk_write(models).ordered(false)).await.map(drop)
     }

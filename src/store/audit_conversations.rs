@@ -1,99 +1,72 @@
-//! Comparing conversations with their events, and putting back how they were opened.
+//! Comparing conversations with their events, and putting back their states.
 //!
-//! A conversation is the sum of many events, and a batch has some of them. So what a batch says is a bound: not before the
-//! newest message of the batch, no mark behind its receipts. What the batch opens must be as it was opened.
+//! A conversation is the sum of many events, and a batch has some of them. So what a batch says is a bound: every write that
+//! it means must show, or be covered by a later one, and what lies within the batch must be explained by it.
 
 use std::collections::{HashMap, HashSet};
 
-use mongodb::bson::{Document, deserialize_from_document, doc, serialize_to_bson};
+use mongodb::bson::{Document, deserialize_from_document, doc};
 
 use super::audit::{Audit, Difference, Fault, Projected};
-use super::conversations::{ConversationDocument, LastMessageDocument, NAME};
+use super::batch::Batch;
+use super::conversations::{ConversationDocument, NAME};
+use super::touch::Touch;
 use super::{Store, bounded, stored_seq};
-use crate::domain::conversation::{Conversation, LastMessage};
+use crate::domain::conversation::Conversation;
 use crate::domain::event::{Body, Stored};
-use crate::domain::ids::{ConversationId, UserId};
-use crate::domain::message::Message;
-use crate::error::{Error, Result};
+use crate::domain::ids::{ConversationId, MessageId};
+use crate::error::Result;
 
 /// What a batch says about a conversation.
 #[derive(Debug, Default)]
 struct Said<'a> {
     first: u64,
-    opened: Option<(u64, &'a Conversation)>,
-    /// Its messages that are no copies.
-    messages: HashMap<u64, &'a Message>,
-    newest: u64,
-    /// The highest mark and the last receipt of each user.
-    marks: HashMap<UserId, (u64, u64)>,
+    /// The places of its states.
+    states: HashSet<i64>,
+    /// Its messages that are no copies, by place.
+    messages: HashMap<i64, MessageId>,
+    touches: Vec<Touch<'a>>,
 }
 
 impl<'a> Said<'a> {
     fn hear(&mut self, stored: &'a Stored, copies: &HashSet<u64>) {
-        let at = stored.seq;
         if self.first == 0 {
-            self.first = at;
+            self.first = stored.seq;
         }
+        let at = stored_seq(stored.seq);
         match &stored.event.body {
-            Body::Conversation(conversation) => self.opened = self.opened.or(Some((at, conversation))),
-            Body::Message(_) if copies.contains(&at) => {}
-            Body::Message(message) => {
-                self.messages.insert(at, message);
-                self.newest = at;
-            }
-            Body::Receipt(receipt) => {
-                let (mark, last) = self.marks.entry(receipt.user_id).or_default();
-                *mark = receipt.read_seq.max(*mark);
-                *last = at;
-            }
-            Body::Notification(_) => {}
+            Body::Conversation(_) => drop(self.states.insert(at)),
+            Body::Message(message) if !copies.contains(&stored.seq) => drop(self.messages.insert(at, message.id)),
+            _ => {}
         }
     }
 
     /// Whether one of its events put a conversation at this place.
     fn explains(&self, place: i64) -> bool {
-        self.opened.is_some_and(|(at, _)| stored_seq(at) == place)
-            || u64::try_from(place).is_ok_and(|place| self.messages.contains_key(&place))
+        self.states.contains(&place) || self.messages.contains_key(&place)
     }
 
     /// The names of the fields that contradict this batch, which covers the places of `window`.
     fn contradicted(&self, found: &ConversationDocument, window: (u64, u64), head: u64) -> Vec<String> {
-        let mut fields = Vec::new();
+        let hidden = self.touches.iter().filter(|touch| !touch.shows_in(found));
+        let mut fields: Vec<String> = hidden.map(|touch| touch.field().to_owned()).collect();
         let mut wrong = |name: &str, is: bool| {
             if is {
                 fields.push(name.to_owned());
             }
         };
-        let mut changed = self.newest;
-        if let Some((at, opened)) = self.opened {
-            let wanted = ConversationDocument::opened(at, opened);
-            changed = changed.max(at);
-            wrong("kind", wanted.kind != found.kind);
-            wrong("context", wanted.context != found.context);
-            wrong("createdBy", wanted.created_by != found.created_by);
-            wrong("createdAt", wanted.created_at != found.created_at);
-            let who = |one: &ConversationDocument| -> Vec<_> {
-                one.participants.iter().map(|one| (one.user_id, one.role)).collect()
-            };
-            wrong("participants", who(&wanted) != who(found));
-        }
-        let mut behind = (false, false);
-        for one in &found.participants {
-            if let Some((mark, last)) = self.marks.get(&one.user_id) {
-                behind.0 |= one.read_seq < stored_seq(*mark);
-                behind.1 |= one.change_seq < stored_seq(*last);
-                changed = changed.max(*last);
-            }
-        }
-        wrong("readSeq", behind.0);
-        let within = found.last_seq >= stored_seq(window.0) && found.last_seq <= stored_seq(window.1);
-        let misplaced = found.last_seq < stored_seq(self.newest) || found.last_seq > stored_seq(head);
-        wrong("lastSeq", misplaced || (within && !self.explains(found.last_seq)));
-        let last = u64::try_from(found.last_seq).ok().and_then(|at| Some((at, *self.messages.get(&at)?)));
-        let last = last.map(|(at, message)| LastMessageDocument::from(&LastMessage::of(at, message)));
-        wrong("lastMessage", self.explains(found.last_seq) && found.last_message != last);
-        let late = found.change_seq < stored_seq(changed) || found.change_seq > stored_seq(head);
-        wrong("changeSeq", late || behind.1);
+        let within = |at: i64| at >= stored_seq(window.0) && at <= stored_seq(window.1);
+        wrong("state", within(found.state_seq) && !self.states.contains(&found.state_seq));
+        let last = found.last_message.as_ref();
+        wrong(
+            "lastMessage",
+            last.is_some_and(|last| within(last.seq) && self.messages.get(&last.seq) != Some(&last.id)),
+        );
+        let top = last.map_or(0, |last| last.seq).max(found.state_seq);
+        wrong("lastSeq", found.last_seq != top || found.last_seq > stored_seq(head));
+        wrong("changeSeq", found.change_seq > stored_seq(head));
+        fields.sort_unstable();
+        fields.dedup();
         fields
     }
 }
@@ -106,6 +79,14 @@ impl Store {
         for stored in events {
             if let Some(id) = stored.event.body.conversation() {
                 said.entry(id).or_default().hear(stored, &audit.copies);
+            }
+        }
+        let originals = events.iter().filter(|stored| !audit.copies.contains(&stored.seq));
+        let batch = Batch::of(originals);
+        let states = batch.states().into_iter().map(|(at, state)| Touch::State(at, state));
+        for touch in states.chain(batch.touches()) {
+            if let Some(said) = said.get_mut(&touch.conversation()) {
+                said.touches.push(touch);
             }
         }
         let ids: Vec<String> = said.keys().map(ToString::to_string).collect();
@@ -133,26 +114,16 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a conversation again what it was opened as; marks and the newest message stay.
-    pub(super) async fn reopen_conversation(&self, at: u64, opened: &Conversation) -> Result<()> {
-        let Some(found) = self.stored_conversations(&[opened.id]).await?.pop() else { return Ok(()) };
-        let mut wanted = ConversationDocument::opened(at, opened);
-        let before = serialize_to_bson(&found.participants).map_err(Error::internal)?;
-        for one in &mut wanted.participants {
-            if let Some(known) = found.participants.iter().find(|known| known.user_id == one.user_id) {
-                one.keep_marks(known);
-            }
+    /// Makes a conversation's state that of an event, the last one of it in a batch that ends at `last`. A state that comes
+    /// after the batch stays, unless the log does not reach so far.
+    pub(super) async fn force_state(&self, at: u64, state: &Conversation, last: u64, head: u64) -> Result<()> {
+        let Some(found) = self.stored_conversations(&[state.id]).await?.pop() else { return Ok(()) };
+        if found.state_seq > stored_seq(last) && found.state_seq <= stored_seq(head) {
+            return Ok(());
         }
-        let mut fields = super::audit::serialized(&wanted)?;
-        for kept in ["_id", "lastSeq", "lastMessage", "changeSeq", "copySeq"] {
-            fields.remove(kept);
-        }
-        let mut update = doc! { "$set": fields };
-        if wanted.context.is_none() {
-            update.insert("$unset", doc! { "context": "" });
-        }
-        // A mark that moved meanwhile is not to be lost: then the next round does it.
-        let unchanged = doc! { "_id": opened.id.to_string(), "participants": before };
+        let (_, update) = Touch::State(at, state).write()?;
+        // What changed meanwhile is not to be lost: then the next round does it.
+        let unchanged = doc! { "_id": state.id.to_string(), "stateSeq": found.state_seq };
         bounded(self.collection::<Document>(NAME).update_one(unchanged, update)).await.map(drop)
     }
 

@@ -1,41 +1,75 @@
 //! `conversations`: who is in each, what was said last, and how far everybody has read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::once::insert_missing;
 use super::{Store, bounded, seq, stored_seq, stored_time, time};
-use crate::domain::conversation::{Context, Conversation, Kind, LastMessage, Participant};
+use crate::domain::context::Context;
+use crate::domain::conversation::{Conversation, Kind, LastMessage, Participant, ParticipantRole};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::page::{Edge, Page};
-use crate::domain::user::Role;
+use crate::domain::receipt::Marks;
+use crate::domain::setting::Settings;
 use crate::error::Result;
 
 pub(super) const NAME: &str = "conversations";
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ParticipantDocument {
-    pub(super) user_id: UserId,
-    pub(super) role: Role,
-    pub(super) read_seq: i64,
-    delivered_seq: i64,
-    /// The seq of their last receipt, whatever mark it carried.
+    user_id: UserId,
+    role: ParticipantRole,
+    joined_at: DateTime,
     #[serde(default)]
+    visible_from: i64,
+}
+
+/// How far a participant is. Each number only rises.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_field_names, reason = "the names are the stored ones")]
+pub(super) struct MarksDocument {
+    pub(super) read_seq: i64,
+    pub(super) shown_seq: i64,
+    pub(super) delivered_seq: i64,
+    /// The seq of their last receipt, whatever mark it carried.
     pub(super) change_seq: i64,
 }
 
+/// A register of a participant's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Register<T> {
+    pub(super) seq: i64,
+    pub(super) value: T,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SettingsDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) muted_until: Option<Register<DateTime>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) archived: Option<Register<bool>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pinned: Option<Register<bool>>,
+}
+
+/// Somebody who was removed or has left, and the seq of that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct FormerDocument {
+    pub(super) user_id: UserId,
+    pub(super) seq: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LastMessageDocument {
     pub(super) id: MessageId,
-    seq: i64,
-    sender_id: UserId,
-    excerpt: String,
-    created_at: DateTime,
+    pub(super) seq: i64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,68 +81,116 @@ pub(super) struct ConversationDocument {
     pub(super) participants: Vec<ParticipantDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) context: Option<Context>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) title: Option<String>,
     pub(super) created_by: UserId,
     pub(super) created_at: DateTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) closed_at: Option<DateTime>,
+    /// The seq of the event that this state comes from.
+    pub(super) state_seq: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) marks: BTreeMap<String, MarksDocument>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) settings: BTreeMap<String, SettingsDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) former: Vec<FormerDocument>,
+    /// Its newest message. What that says is read with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_message: Option<LastMessageDocument>,
-    /// The seq of its newest message, or of its opening: what lists are ordered by.
+    /// The seq of its newest message or of its last change, whichever is later: what lists are ordered by.
     pub(super) last_seq: i64,
-    /// The seq of the last event that touched it: the highest of its messages' and its participants'.
+    /// The seq of the last event that is about it.
     pub(super) change_seq: i64,
     /// The highest seq at which the log repeats one of its messages. See `touch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) copy_seq: Option<i64>,
 }
 
+/// The fields that are the state of a conversation: one register, with `stateSeq`.
+pub(super) const STATE: [&str; 8] =
+    ["kind", "participants", "context", "title", "createdBy", "createdAt", "closedAt", "stateSeq"];
+
 /// A conversation as a list shows it.
 #[derive(Debug, Clone)]
 pub struct Listed {
     /// The conversation.
     pub conversation: Conversation,
-    /// How far each participant has read.
-    pub read: HashMap<UserId, u64>,
+    /// How far each participant is.
+    pub marks: HashMap<UserId, Marks>,
+    /// What it is to each participant who has said something about that.
+    pub settings: HashMap<UserId, Settings>,
     /// Its newest message.
     pub last_message: Option<LastMessage>,
+    /// The seq of the event that its state comes from.
+    pub state_seq: u64,
     /// What it is ordered by.
     pub last_seq: u64,
 }
 
-impl ParticipantDocument {
-    /// Takes over how far the same participant has got elsewhere.
-    pub(super) fn keep_marks(&mut self, known: &Self) {
-        (self.read_seq, self.delivered_seq) = (known.read_seq, known.delivered_seq);
-        self.change_seq = known.change_seq;
+impl Listed {
+    /// A conversation that nothing has happened in yet.
+    #[must_use]
+    pub fn fresh(conversation: Conversation, seq: u64) -> Self {
+        Self {
+            conversation,
+            marks: HashMap::new(),
+            settings: HashMap::new(),
+            last_message: None,
+            state_seq: seq,
+            last_seq: seq,
+        }
     }
 }
 
 impl From<&LastMessage> for LastMessageDocument {
     fn from(last: &LastMessage) -> Self {
+        Self { id: last.id, seq: stored_seq(last.seq) }
+    }
+}
+
+impl From<MarksDocument> for Marks {
+    fn from(stored: MarksDocument) -> Self {
+        Self { read: seq(stored.read_seq), shown: seq(stored.shown_seq), delivered: seq(stored.delivered_seq) }
+    }
+}
+
+impl From<SettingsDocument> for Settings {
+    fn from(stored: SettingsDocument) -> Self {
         Self {
-            id: last.id,
-            seq: stored_seq(last.seq),
-            sender_id: last.sender_id,
-            excerpt: last.excerpt.clone(),
-            created_at: stored_time(last.created_at),
+            muted_until: stored.muted_until.map(|register| time(register.value)),
+            archived: stored.archived.is_some_and(|register| register.value),
+            pinned: stored.pinned.is_some_and(|register| register.value),
         }
     }
 }
 
+fn by_user<T, U: From<T>>(stored: BTreeMap<String, T>) -> HashMap<UserId, U> {
+    stored.into_iter().filter_map(|(user, one)| Some((user.parse().ok()?, one.into()))).collect()
+}
+
 impl ConversationDocument {
+    /// A conversation of this state, in which nothing else has happened yet.
     pub(super) fn opened(at: u64, conversation: &Conversation) -> Self {
         let participant = |participant: &Participant| ParticipantDocument {
             user_id: participant.user_id,
             role: participant.role,
-            read_seq: 0,
-            delivered_seq: 0,
-            change_seq: 0,
+            joined_at: stored_time(participant.joined_at),
+            visible_from: stored_seq(participant.visible_from),
         };
         Self {
             id: conversation.id,
             kind: conversation.kind,
             participants: conversation.participants.iter().map(participant).collect(),
             context: conversation.context.clone(),
+            title: conversation.title.clone(),
             created_by: conversation.created_by,
             created_at: stored_time(conversation.created_at),
+            closed_at: conversation.closed_at.map(stored_time),
+            state_seq: stored_seq(at),
+            marks: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            former: Vec::new(),
             last_message: None,
             last_seq: stored_seq(at),
             change_seq: stored_seq(at),
@@ -117,26 +199,28 @@ impl ConversationDocument {
     }
 
     fn into_listed(self) -> Listed {
-        let read = self.participants.iter().map(|one| (one.user_id, seq(one.read_seq))).collect();
-        let participants =
-            self.participants.iter().map(|one| Participant { user_id: one.user_id, role: one.role }).collect();
+        let participant = |one: ParticipantDocument| Participant {
+            user_id: one.user_id,
+            role: one.role,
+            joined_at: time(one.joined_at),
+            visible_from: seq(one.visible_from),
+        };
         Listed {
             conversation: Conversation {
                 id: self.id,
                 kind: self.kind,
-                participants,
+                participants: self.participants.into_iter().map(participant).collect(),
                 context: self.context,
+                title: self.title,
                 created_by: self.created_by,
                 created_at: time(self.created_at),
+                closed_at: self.closed_at.map(time),
+                removed: Vec::new(),
             },
-            read,
-            last_message: self.last_message.map(|last| LastMessage {
-                id: last.id,
-                seq: seq(last.seq),
-                sender_id: last.sender_id,
-                excerpt: last.excerpt,
-                created_at: time(last.created_at),
-            }),
+            marks: by_user(self.marks),
+            settings: by_user(self.settings),
+            last_message: self.last_message.map(|last| LastMessage { id: last.id, seq: seq(last.seq) }),
+            state_seq: seq(self.state_seq),
             last_seq: seq(self.last_seq),
         }
     }
@@ -217,13 +301,14 @@ impl Store {
         Ok(contacts)
     }
 
-    /// Projects conversations that were opened.
-    pub async fn insert_conversations(&self, opened: &[(u64, &Conversation)]) -> Result<()> {
-        let documents: Vec<_> = opened.iter().map(|(at, one)| ConversationDocument::opened(*at, one)).collect();
-        insert_missing(&self.collection(NAME), &documents).await.map(drop)
+    /// Projects the states of conversations that may be new; returns the places of those that were there before.
+    pub(super) async fn insert_conversations(&self, states: &[(u64, &Conversation)]) -> Result<Vec<usize>> {
+        let documents: Vec<_> = states.iter().map(|(at, one)| ConversationDocument::opened(*at, one)).collect();
+        insert_missing(&self.collection(NAME), &documents).await
     }
 
-    /// A user's conversations that an event after `since` has touched, in the order of their last such event.
+    /// A user's conversations that an event after `since` has touched, in the order of their last such event. Those that
+    /// the user has left since then come last.
     pub async fn conversations_changed_since(
         &self,
         user: UserId,
@@ -235,13 +320,22 @@ impl Store {
             #[serde(rename = "_id")]
             id: ConversationId,
         }
-        let filter = doc! { "participants.userId": user.to_string(), "changeSeq": { "$gt": stored_seq(since) } };
+        let since = stored_seq(since);
+        let theirs = doc! { "participants.userId": user.to_string(), "changeSeq": { "$gt": since } };
+        let former = doc! { "former": { "$elemMatch": { "userId": user.to_string(), "seq": { "$gt": since } } } };
         let conversations = self.collection::<Row>(NAME);
-        let rows = self.read(async {
+        let rows = |filter: Document| async {
             let find = conversations.find(filter).projection(doc! { "_id": 1 });
             find.sort(doc! { "changeSeq": 1 }).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
-        });
-        Ok(rows.await?.into_iter().map(|row| row.id).collect())
+        };
+        let (theirs, former) = tokio::try_join!(self.read(rows(theirs)), self.read(rows(former)))?;
+        let mut found: Vec<ConversationId> = Vec::with_capacity(theirs.len());
+        for row in theirs.into_iter().chain(former) {
+            if !found.contains(&row.id) {
+                found.push(row.id);
+            }
+        }
+        Ok(found)
     }
 
     /// Conversations as they are stored; those that are not there are left out.

@@ -1,33 +1,92 @@
-//! `messages`: everything that was said, by conversation and seq.
+//! `messages`: everything that was said, by conversation and seq, and what has happened to it since.
+
+use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::once::Placed;
 use super::{Known, Store, bounded, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
-use crate::domain::message::{Kind, Message};
+use crate::domain::message::{Entry, Kind, Message, Quote};
+use crate::domain::state::{MessageState, Pinned, Reacted, Revision, Tombstone};
 use crate::error::Result;
 
-const NAME: &str = "messages";
+pub(super) const NAME: &str = "messages";
 
+/// A message as it was said, and its registers (see `message_touch`).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MessageDocument {
     #[serde(rename = "_id")]
-    id: MessageId,
+    pub(super) id: MessageId,
     pub(super) conversation_id: ConversationId,
     seq: i64,
-    /// The seq of the last event that touched it.
-    change_seq: i64,
     sender_id: UserId,
     sender_name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_message_id: Option<String>,
     kind: Kind,
     text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply_to: Option<Quote>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mentions: Vec<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entry: Option<Entry>,
     created_at: DateTime,
+    /// Other words, by the seq of the edit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) edits: BTreeMap<String, EditDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deleted: Option<DeletedDocument>,
+    /// Emoji, by user and emoji.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) reactions: BTreeMap<String, ReactionDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pin: Option<PinDocument>,
+    /// The seqs at which users have deleted it for themselves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) hidden: BTreeMap<String, i64>,
+}
+
+/// The fields that events after the first one write.
+const REGISTERS: [&str; 5] = ["edits", "deleted", "reactions", "pin", "hidden"];
+/// The fields of the message itself that a deletion empties.
+const WORDS: [&str; 3] = ["text", "replyTo", "mentions"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EditDocument {
+    pub(super) text: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) mentions: Vec<UserId>,
+    pub(super) at: DateTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeletedDocument {
+    pub(super) seq: i64,
+    pub(super) by: UserId,
+    pub(super) at: DateTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReactionDocument {
+    pub(super) seq: i64,
+    pub(super) user_id: UserId,
+    pub(super) emoji: String,
+    pub(super) on: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PinDocument {
+    pub(super) seq: i64,
+    pub(super) user_id: UserId,
+    pub(super) at: DateTime,
+    pub(super) on: bool,
 }
 
 impl MessageDocument {
@@ -36,17 +95,24 @@ impl MessageDocument {
             id: message.id,
             conversation_id: message.conversation_id,
             seq: stored_seq(at),
-            change_seq: stored_seq(at),
             sender_id: message.sender_id,
             sender_name: message.sender_name.clone(),
             client_message_id: message.client_message_id.clone(),
             kind: message.kind,
             text: message.text.clone(),
+            reply_to: message.reply_to.clone(),
+            mentions: message.mentions.clone(),
+            entry: message.entry.clone(),
             created_at: stored_time(message.created_at),
+            edits: BTreeMap::new(),
+            deleted: None,
+            reactions: BTreeMap::new(),
+            pin: None,
+            hidden: BTreeMap::new(),
         }
     }
 
-    fn into_message(self) -> (u64, Message) {
+    fn into_state(self) -> MessageState {
         let message = Message {
             id: self.id,
             conversation_id: self.conversation_id,
@@ -54,10 +120,26 @@ impl MessageDocument {
             sender_name: self.sender_name,
             kind: self.kind,
             text: self.text,
+            reply_to: self.reply_to,
+            mentions: self.mentions,
+            entry: self.entry,
             client_message_id: self.client_message_id,
             created_at: time(self.created_at),
         };
-        (seq(self.seq), message)
+        let revision = |(at, edit): (String, EditDocument)| {
+            let revision = Revision { text: edit.text, mentions: edit.mentions, at: time(edit.at) };
+            Some((at.parse().ok()?, revision))
+        };
+        let reacted = |one: ReactionDocument| ((one.emoji, one.user_id), Reacted { seq: seq(one.seq), on: one.on });
+        MessageState {
+            seq: seq(self.seq),
+            message,
+            edits: self.edits.into_iter().filter_map(revision).collect(),
+            deleted: self.deleted.map(|one| Tombstone { seq: seq(one.seq), by: one.by, at: time(one.at) }),
+            reactions: self.reactions.into_values().map(reacted).collect(),
+            pin: self.pin.map(|pin| Pinned { seq: seq(pin.seq), user_id: pin.user_id, at: time(pin.at), on: pin.on }),
+            hidden: self.hidden.into_iter().filter_map(|(user, at)| Some((user.parse().ok()?, seq(at)))).collect(),
+        }
     }
 }
 
@@ -70,6 +152,21 @@ impl Placed for MessageDocument {
 
     fn seq(&self) -> i64 {
         self.seq
+    }
+
+    fn settled(mut wanted: Document, found: &Document) -> Document {
+        if found.contains_key("deleted") {
+            for word in WORDS {
+                wanted.remove(word);
+            }
+            wanted.insert("text", "");
+        }
+        for register in REGISTERS {
+            if let Some(known) = found.get(register) {
+                wanted.insert(register, known.clone());
+            }
+        }
+        wanted
     }
 }
 
@@ -88,33 +185,45 @@ pub enum Stretch {
     After(u64),
 }
 
+/// What exists of a conversation for somebody.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight {
+    /// Who.
+    pub user: UserId,
+    /// Nothing up to this seq.
+    pub from: u64,
+}
+
 impl Store {
-    /// A stretch of a conversation, oldest first, at most `limit` long.
+    /// A stretch of what exists for somebody of a conversation, oldest first, at most `limit` long.
     pub async fn messages(
         &self,
         conversation: ConversationId,
+        sight: Sight,
         stretch: Stretch,
         limit: u32,
-    ) -> Result<Vec<(u64, Message)>> {
-        let mut filter = doc! { "conversationId": conversation.to_string() };
+    ) -> Result<Vec<MessageState>> {
+        let mut range = doc! { "$gt": stored_seq(sight.from) };
         let upwards = match stretch {
             Stretch::Newest => false,
             Stretch::Before(edge) => {
-                filter.insert("seq", doc! { "$lt": stored_seq(edge) });
+                range.insert("$lt", stored_seq(edge));
                 false
             }
             Stretch::After(edge) => {
-                filter.insert("seq", doc! { "$gt": stored_seq(edge) });
+                range.insert("$gt", stored_seq(edge.max(sight.from)));
                 true
             }
         };
+        let mut filter = doc! { "conversationId": conversation.to_string(), "seq": range };
+        filter.insert(format!("hidden.{}", sight.user), doc! { "$exists": false });
         let order = if upwards { 1 } else { -1 };
         let messages = self.collection::<MessageDocument>(NAME);
         let found = self.read(async {
             let find = messages.find(filter).sort(doc! { "seq": order }).limit(i64::from(limit));
             find.await?.try_collect::<Vec<_>>().await
         });
-        let mut found: Vec<_> = found.await?.into_iter().map(MessageDocument::into_message).collect();
+        let mut found: Vec<_> = found.await?.into_iter().map(MessageDocument::into_state).collect();
         if !upwards {
             found.reverse();
         }
@@ -128,33 +237,40 @@ impl Store {
         Ok(self.read(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
     }
 
-    /// The messages of these ids with their places, in no order; unknown ones are left out.
-    pub async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Vec<(u64, Message)>> {
-        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    /// The messages of these ids, in no order; unknown ones are left out.
+    pub async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Vec<MessageState>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let messages = self.collection::<MessageDocument>(NAME);
-        let found =
-            self.read(async { messages.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await });
-        Ok(found.await?.into_iter().map(MessageDocument::into_message).collect())
+        let found = self.read(async { messages.find(by_id(ids)).await?.try_collect::<Vec<_>>().await });
+        Ok(found.await?.into_iter().map(MessageDocument::into_state).collect())
     }
 
     /// Projects messages that were sent, each id once. Returns those that were there before.
-    pub async fn insert_messages(&self, sent: &[(u64, &Message)]) -> Result<Vec<Known>> {
+    pub(super) async fn insert_messages(&self, sent: &[(u64, &Message)]) -> Result<Vec<Known>> {
         self.insert_once(&documents(sent)).await
     }
 
     /// Moves messages to these places, which are earlier than the ones they were found at.
-    pub async fn advance_messages(&self, sent: &[(u64, &Message)]) -> Result<()> {
+    pub(super) async fn advance_messages(&self, sent: &[(u64, &Message)]) -> Result<()> {
         self.advance(&documents(sent)).await
     }
 
-    /// The newest message of a conversation and the highest seq of any event that touched one of its messages.
-    pub(super) async fn head_of(&self, conversation: &str) -> Result<Option<(u64, Message, u64)>> {
+    /// Messages as they are stored; those that are not there are left out.
+    pub(super) async fn stored_messages(&self, ids: &[MessageId]) -> Result<Vec<MessageDocument>> {
         let messages = self.collection::<MessageDocument>(NAME);
-        let last = |by: &str| messages.find_one(doc! { "conversationId": conversation }).sort(doc! { by: -1 });
-        let (newest, changed) = (bounded(last("seq")).await?, bounded(last("changeSeq")).await?);
-        Ok(newest.zip(changed).map(|(newest, changed)| {
-            let (at, message) = newest.into_message();
-            (at, message, seq(changed.change_seq))
-        }))
+        bounded(async { messages.find(by_id(ids)).await?.try_collect::<Vec<_>>().await }).await
     }
+
+    /// The newest message of a conversation and its place.
+    pub(super) async fn head_of(&self, conversation: &str) -> Result<Option<(MessageId, i64)>> {
+        let messages = self.collection::<MessageDocument>(NAME);
+        let newest = messages.find_one(doc! { "conversationId": conversation }).sort(doc! { "seq": -1 });
+        Ok(bounded(newest).await?.map(|newest| (newest.id, newest.seq)))
+    }
+}
+
+fn by_id(ids: &[MessageId]) -> Document {
+    doc! { "_id": { "$in": ids.iter().map(ToString::to_string).collect::<Vec<_>>() } }
 }

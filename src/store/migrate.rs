@@ -11,6 +11,11 @@ fn index(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
 }
 
+fn partial(keys: Document, which: Document) -> IndexModel {
+    let options = IndexOptions::builder().partial_filter_expression(which).build();
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
 fn unique(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).options(IndexOptions::builder().unique(true).build()).build()
 }
@@ -32,11 +37,16 @@ pub(super) async fn run(store: &Store) -> Result<()> {
             vec![
                 index(doc! { "participants.userId": 1, "lastSeq": -1 }),
                 index(doc! { "participants.userId": 1, "changeSeq": 1 }),
+                index(doc! { "former.userId": 1, "former.seq": 1 }),
             ],
         ),
         (
             "messages",
-            vec![unique(doc! { "conversationId": 1, "seq": 1 }), index(doc! { "conversationId": 1, "changeSeq": 1 })],
+            vec![
+                unique(doc! { "conversationId": 1, "seq": 1 }),
+                // Only those that ever were pinned are in it.
+                partial(doc! { "conversationId": 1, "pin.seq": -1 }, doc! { "pin.seq": { "$exists": true } }),
+            ],
         ),
         ("notifications", vec![index(doc! { "userId": 1, "seq": -1 })]),
     ];

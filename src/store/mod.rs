@@ -6,8 +6,10 @@
 
 pub mod audit;
 mod audit_conversations;
+pub mod batch;
 pub mod conversations;
 mod gate;
+mod message_touch;
 pub mod messages;
 pub mod meta;
 pub mod migrate;
@@ -15,7 +17,7 @@ pub mod notifications;
 mod once;
 pub mod places;
 pub mod sessions;
-pub mod touch;
+mod touch;
 pub mod users;
 
 use std::future::{Future, IntoFuture};

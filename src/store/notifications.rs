@@ -113,7 +113,7 @@ impl Store {
     }
 
     /// Projects notifications that were made, each id once. One that was made twice is the earlier one.
-    pub async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
+    pub(super) async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
         let known = self.insert_once(&documents(made)).await?;
         let late = known.iter().filter(|known| known.seq > made[known.place].0);
         let late: Vec<_> = late.map(|known| made[known.place]).collect();

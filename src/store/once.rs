@@ -27,6 +27,12 @@ pub(super) trait Placed: Serialize + Send + Sync {
 
     /// Where the log has it.
     fn seq(&self) -> i64;
+
+    /// What the stored document should be, if this is what its event makes of it: later events may have added to it.
+    #[must_use]
+    fn settled(wanted: Document, _found: &Document) -> Document {
+        wanted
+    }
 }
 
 /// Something that was there before.
@@ -62,15 +68,21 @@ impl Store {
         if documents.is_empty() {
             return Ok(());
         }
-        let mut models = Vec::with_capacity(documents.len());
+        let mut models = Vec::with_capacity(2 * documents.len());
         for document in documents {
             let mut fields = serialize_to_document(document).map_err(Error::internal)?;
             fields.remove("_id");
-            let filter = doc! { "_id": document.id(), "seq": { "$gt": document.seq() } };
-            let namespace = self.namespace(T::NAME);
-            models.push(
-                UpdateOneModel::builder().namespace(namespace).filter(filter).update(doc! { "$set": fields }).build(),
-            );
+            // What was deleted meanwhile gets its place, and not its words.
+            let place = doc! { "seq": document.seq() };
+            for (deleted, fields) in [(false, fields), (true, place)] {
+                let filter = doc! {
+                    "_id": document.id(),
+                    "seq": { "$gt": document.seq() },
+                    "deleted": { "$exists": deleted },
+                };
+                let (namespace, update) = (self.namespace(T::NAME), doc! { "$set": fields });
+                models.push(UpdateOneModel::builder().namespace(namespace).filter(filter).update(update).build());
+            }
         }
         bounded(self.client.bulk_write(models).ordered(false)).await.map(drop)
     }

@@ -130,11 +130,14 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
     stranger.insert("_id", "msg_00000000000000000000000008");
     stranger.insert("conversationId", second.as_str());
     messages.insert_one(stranger).await.expect("put in");
-    let back = doc! { "$set": { "participants.$.readSeq": 1_i64 } };
-    let his = doc! { "_id": &first, "participants.userId": &ben.id };
-    assert_eq!(conversations.update_one(his, back).await.expect("changed").matched_count, 1);
+    let mark = format!("marks.{}.readSeq", ben.id);
+    let mut his = doc! { "_id": &first };
+    his.insert(&mark, doc! { "$gt": 1 });
+    let mut back = Document::new();
+    back.insert(&mark, 1_i64);
+    assert_eq!(conversations.update_one(his, doc! { "$set": back }).await.expect("changed").matched_count, 1);
     conversations.delete_one(doc! { "_id": &second }).await.expect("removed");
-    let wrong = doc! { "$set": { "kind": "group", "lastSeq": 3_i64, "lastMessage.excerpt": "never said" } };
+    let wrong = doc! { "$set": { "kind": "group", "lastSeq": 3_i64, "lastMessage.seq": 4_i64 } };
     conversations.update_one(doc! { "_id": &third }, wrong).await.expect("changed");
     let notifications = database.collection::<Document>("notifications");
     notifications.delete_one(doc! { "userId": &ben.id }).await.expect("removed");
@@ -148,8 +151,8 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
         found.map(|one| format!("{} {} {}", one["collection"], one["fault"], one["fields"]).replace('"', "")).collect()
     };
     let wanted = [
-        "conversations different [kind,lastSeq,lastMessage]",
-        "conversations different [readSeq]",
+        "conversations different [lastMessage,lastSeq,state]",
+        "conversations different [marks]",
         "conversations missing []",
         "messages different [senderName,text]",
         "messages extra []",

@@ -12,15 +12,17 @@ use rand::seq::{IndexedMutRandom as _, IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use shoptalk::broker::consume::{Delivery, Handler as _, Verdict};
 use shoptalk::consumer::persist::Persist;
+use shoptalk::domain::change::{Deletion, Edit, Pin, Reaction, Scope};
 use shoptalk::domain::clock::{Timestamp, random_bits};
-use shoptalk::domain::conversation::{Conversation, Kind, Participant};
+use shoptalk::domain::conversation::{Conversation, Kind, Participant, ParticipantRole};
 use shoptalk::domain::event::{self, Body, Event, Stored};
 use shoptalk::domain::ids::{ConversationId, EventId, MessageId, UserId};
 use shoptalk::domain::message::{self, Message};
 use shoptalk::domain::notification::{self, Notification};
 use shoptalk::domain::receipt::Receipt;
+use shoptalk::domain::setting::Setting;
+use shoptalk::domain::state::MessageState;
 use shoptalk::domain::trace::TraceContext;
-use shoptalk::domain::user::Role;
 use shoptalk::store::Store;
 
 use crate::support::servers::{self, Tenant};
@@ -29,7 +31,7 @@ use crate::support::world;
 /// Appliers at work at once.
 const APPLIERS: usize = 4;
 /// Events of one log, about.
-const EVENTS: usize = 160;
+const EVENTS: usize = 200;
 /// More rounds than any honest projection needs.
 const ROUNDS: usize = 40;
 /// The collections that are a projection of the log.
@@ -61,20 +63,81 @@ fn time(seq: u64) -> Timestamp {
     Timestamp::from_millis(1_732_000_000_000 + i64::try_from(seq).expect("a small seq"))
 }
 
+fn opened(seq: u64, id: ConversationId) -> Conversation {
+    let participant =
+        |user_id| Participant { user_id, role: ParticipantRole::Buyer, joined_at: time(seq), visible_from: 0 };
+    Conversation {
+        id,
+        kind: Kind::Group,
+        participants: users().into_iter().map(participant).collect(),
+        context: None,
+        title: None,
+        created_by: UserId::from_bits(1),
+        created_at: time(seq),
+        closed_at: None,
+        removed: Vec::new(),
+    }
+}
+
 fn opening(seq: u64, id: ConversationId) -> Stored {
-    let participants = users().into_iter().map(|user_id| Participant { user_id, role: Role::Buyer }).collect();
-    let created_by = UserId::from_bits(1);
-    at(
-        seq,
-        Body::Conversation(Conversation {
-            id,
-            kind: Kind::Group,
-            participants,
-            context: None,
-            created_by,
-            created_at: time(seq),
+    at(seq, Body::Conversation(opened(seq, id)))
+}
+
+/// Somebody is removed or comes back, or the title changes, or it is closed or reopened.
+fn changed(seq: u64, known: &Conversation, random: &mut StdRng) -> Conversation {
+    let mut next = Conversation { removed: Vec::new(), ..known.clone() };
+    match random.random_range(0..4) {
+        0 => next.title = random.random_bool(0.7).then(|| format!("title {seq}")),
+        1 => next.closed_at = random.random_bool(0.5).then(|| time(seq)),
+        _ => {
+            let user_id = *users().choose(random).expect("users");
+            if known.has(user_id) {
+                next.participants.retain(|one| one.user_id != user_id);
+                next.removed.push(user_id);
+            } else {
+                let (role, joined_at) = (ParticipantRole::Agent, time(seq));
+                next.participants.push(Participant { user_id, role, joined_at, visible_from: seq - 1 });
+                next.participants.sort_by_key(|one| one.user_id);
+            }
+        }
+    }
+    next
+}
+
+/// Something that happens to a message.
+fn done_to(seq: u64, message: &Message, random: &mut StdRng) -> Body {
+    let (message_id, conversation_id) = (message.id, message.conversation_id);
+    // The first place of these messages follows from their ids.
+    let message_seq = u64::try_from(message_id.bits()).expect("a small id");
+    let user_id = *users().choose(random).expect("users");
+    match random.random_range(0..12) {
+        0..4 => {
+            let text = format!("$edited {seq}");
+            Body::Edit(Edit { message_id, conversation_id, message_seq, text, mentions: users(), edited_at: time(seq) })
+        }
+        4..9 => {
+            let emoji = (*["👍", "🎉", "$."].choose(random).expect("emoji")).to_owned();
+            let on = random.random_bool(0.7);
+            Body::Reaction(Reaction { message_id, conversation_id, message_seq, user_id, emoji, on })
+        }
+        9 | 10 => {
+            let on = random.random_bool(0.7);
+            Body::Pin(Pin { message_id, conversation_id, message_seq, user_id, on, at: time(seq) })
+        }
+        _ => Body::Deletion(Deletion {
+            message_id,
+            conversation_id,
+            message_seq,
+            sender_id: message.sender_id,
+            deleted_by: user_id,
+            scope: if random.random_bool(0.5) { Scope::Everybody } else { Scope::Me },
+            deleted_at: time(seq),
         }),
-    )
+    }
+}
+
+fn receipt(conversation_id: ConversationId, user_id: UserId, read_seq: u64) -> Receipt {
+    Receipt { conversation_id, user_id, read_seq, delivered_seq: 0, hidden: false }
 }
 
 /// A log as clients make it: conversations open one after the other, messages are sent again long after the first time
@@ -82,20 +145,36 @@ fn opening(seq: u64, id: ConversationId) -> Stored {
 fn log(random: &mut StdRng) -> Log {
     let mut events: Vec<Stored> = Vec::new();
     let mut copies = HashSet::new();
-    let mut open: Vec<ConversationId> = Vec::new();
+    let mut open: Vec<Conversation> = Vec::new();
     let mut said: Vec<Message> = Vec::new();
     let mut told: Vec<Notification> = Vec::new();
     let mut seq = random.random_range(0..5);
     while events.len() < EVENTS {
         // Not every place in the log is taken.
         seq += random.random_range(1..3);
-        let conversation = open.choose(random).copied();
-        let pick = random.random_range(0..100);
+        let conversation = open.choose(random).map(|one| one.id);
+        let pick = random.random_range(0..140);
         let stored = match (conversation, pick) {
             (None, _) | (_, 0..3) if open.len() < 4 => {
                 let id = ConversationId::from_bits(100 + open.len() as u128);
-                open.push(id);
+                open.push(opened(seq, id));
                 opening(seq, id)
+            }
+            (Some(_), 100..108) => {
+                let known = open.choose_mut(random).expect("one is open");
+                *known = changed(seq, known, random);
+                at(seq, Body::Conversation(known.clone()))
+            }
+            (Some(conversation_id), 108..116) => {
+                let user_id = *users().choose(random).expect("users");
+                let mut flag = || random.random_bool(0.5).then(|| random.random_bool(0.5));
+                let (archived, pinned) = (flag(), flag());
+                let muted_until = random.random_bool(0.5).then(|| time(seq + 60_000));
+                at(seq, Body::Setting(Setting { conversation_id, user_id, muted_until, archived, pinned }))
+            }
+            (Some(_), 116..) if !said.is_empty() => {
+                let about = said.choose(random).expect("something was said").clone();
+                at(seq, done_to(seq, &about, random))
             }
             (Some(_), 3..25) if !said.is_empty() => {
                 copies.insert(seq);
@@ -109,7 +188,9 @@ fn log(random: &mut StdRng) -> Log {
             }
             (Some(conversation_id), 35..60) => {
                 let user_id = *users().choose(random).expect("users");
-                at(seq, Body::Receipt(Receipt { conversation_id, user_id, read_seq: random.random_range(1..=seq) }))
+                let (read_seq, delivered_seq) = (random.random_range(0..=seq), random.random_range(0..=seq));
+                let hidden = random.random_bool(0.3);
+                at(seq, Body::Receipt(Receipt { conversation_id, user_id, read_seq, delivered_seq, hidden }))
             }
             (Some(_), 60..70) if !said.is_empty() => {
                 let about = said.choose(random).expect("something was said");
@@ -127,6 +208,9 @@ fn log(random: &mut StdRng) -> Log {
                     sender_name: "Ana".into(),
                     kind: message::Kind::Text,
                     text: format!("$text {seq}"),
+                    reply_to: None,
+                    mentions: users(),
+                    entry: None,
                     client_message_id: Some(seq.to_string()),
                     created_at: time(seq),
                 };
@@ -218,7 +302,11 @@ impl Tables {
         let mut all = Vec::new();
         for collection in PROJECTED {
             let found = database.collection::<Document>(collection).find(doc! {}).sort(doc! { "_id": 1 }).await;
-            let found: Vec<Document> = found.expect("an answer").try_collect().await.expect("documents");
+            let mut found: Vec<Document> = found.expect("an answer").try_collect().await.expect("documents");
+            // A set: whoever comes first is first in it.
+            for former in found.iter_mut().filter_map(|one| one.get_array_mut("former").ok()) {
+                former.sort_by_key(ToString::to_string);
+            }
             all.extend(found.into_iter().map(|document| doc! { "in": collection, "document": document }));
         }
         database.drop().await.expect("dropped");
@@ -231,6 +319,7 @@ fn without_memory(mut documents: Vec<Document>) -> Vec<Document> {
     for one in &mut documents {
         if let Some(Bson::Document(document)) = one.get_mut("document") {
             document.remove("copySeq");
+            document.remove("changeSeq");
         }
     }
     documents
@@ -258,7 +347,7 @@ async fn drill(tables: &Tables, seed: u64) {
         log.events.iter().filter(|one| !log.copies.contains(&one.seq)).map(|one| vec![one.clone()]).collect();
     apply(&Persist::new(tables.store(&plain).await), &first).await;
     let plain = tables.dump(&plain).await;
-    assert_same(seed, "a log without copies", &plain, &without_memory(ordered.clone()));
+    assert_same(seed, "a log without copies", &without_memory(plain), &without_memory(ordered.clone()));
 
     let store = tables.store(&wild).await;
     let appliers: Vec<Persist> = (0..APPLIERS).map(|_| Persist::new(store.clone())).collect();
@@ -296,10 +385,13 @@ async fn what_changed_since_a_place_is_found() {
         sender_name: "Ana".into(),
         kind: message::Kind::Text,
         text: seq.to_string(),
+        reply_to: None,
+        mentions: Vec::new(),
+        entry: None,
         client_message_id: None,
         created_at: time(seq),
     };
-    let behind = Receipt { conversation_id: late, user_id: UserId::from_bits(2), read_seq: 1 };
+    let behind = receipt(late, UserId::from_bits(2), 1);
     let events = [
         opening(1, early),
         opening(2, late),
@@ -317,5 +409,5 @@ async fn what_changed_since_a_place_is_found() {
     let foreign = store.conversations_changed_since(UserId::from_bits(9), 0, 9).await.expect("an answer");
     assert_eq!(foreign, []);
     let ids = [MessageId::from_bits(3), MessageId::from_bits(4)];
-    assert_eq!(store.messages_by_id(&ids).await.expect("an answer"), [(3, said(3, early))]);
+    assert_eq!(store.messages_by_id(&ids).await.expect("an answer"), [MessageState::new(3, said(3, early))]);
 }
