@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use moka::sync::Cache;
 
+use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::broker::subject::{ChatKind, Subject};
-use crate::domain::conversation::{Conversation, foreign};
+use crate::domain::conversation::{Conversation, Participant, foreign};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
+use crate::domain::rights::{self, Act, Who};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::messages::Sight;
@@ -44,6 +46,21 @@ impl Entry {
     pub fn sight(&self, user: UserId) -> Sight {
         let from = self.conversation.participant(user).map_or(u64::MAX, |participant| participant.visible_from);
         Sight { user, from }
+    }
+
+    /// Refuses whoever may not do this here: an outsider as [`foreign`], a participant by their role, and everybody who says
+    /// something once it is closed, but for those whose message opens it again.
+    pub fn require(&self, actor: &Actor, act: Act) -> Result<&Participant> {
+        let conversation = &self.conversation;
+        let participant = conversation.participant(actor.user_id).ok_or_else(foreign)?;
+        if !rights::may(conversation.kind, Who::Participant(participant.role), act) {
+            return Err(rights::not_allowed());
+        }
+        let goes_on = act == Act::Send && conversation.reopens_for(actor.user_id);
+        if conversation.closed_at.is_some() && act.speaks() && !goes_on {
+            return Err(rights::closed());
+        }
+        Ok(participant)
     }
 
     /// The seq of the event that this state comes from; zero if only MongoDB knows it.

@@ -138,6 +138,26 @@ impl Conversation {
         self.participants.iter().map(|participant| participant.user_id)
     }
 
+    /// Whether it would not be what it is without this user: one of the two of a direct conversation, whose id follows from
+    /// both, and the customer of a support one.
+    #[must_use]
+    pub fn is_bound(&self, user: UserId) -> bool {
+        match self.kind {
+            Kind::Direct => {
+                let is_pair = |other| id_of(&[user.min(other), user.max(other)], self.context.as_ref()) == self.id;
+                self.users().filter(|other| *other != user).any(is_pair)
+            }
+            Kind::Support => user == self.created_by,
+            Kind::Group => false,
+        }
+    }
+
+    /// Whether a message of this user opens it again if it is closed.
+    #[must_use]
+    pub fn reopens_for(&self, user: UserId) -> bool {
+        self.kind == Kind::Support && user == self.created_by
+    }
+
     /// Refuses anybody who is not in it. It does not tell whether the conversation exists.
     pub fn require(&self, user: UserId) -> Result<()> {
         if self.has(user) { Ok(()) } else { Err(foreign()) }
@@ -208,6 +228,33 @@ mod tests {
         assert_eq!(id_of(&ours, Some(&order("7"))), id_of(&theirs, Some(&order("7"))));
         assert_ne!(id_of(&ours, None), id_of(&ours, Some(&order("7"))));
         assert_ne!(id_of(&ours, Some(&order("7"))), id_of(&ours, Some(&order("8"))));
+    }
+
+    #[test]
+    fn the_two_of_a_direct_conversation_are_bound_to_it() {
+        let participant = |bits| Participant {
+            user_id: user(bits),
+            role: ParticipantRole::Agent,
+            joined_at: Timestamp::zero(),
+            visible_from: 0,
+        };
+        let mut conversation = Conversation {
+            id: id_of(&[user(2), user(3)], Some(&order("7"))),
+            kind: Kind::Direct,
+            participants: [1, 2, 3].map(participant).into(),
+            context: Some(order("7")),
+            title: None,
+            created_by: user(3),
+            created_at: Timestamp::zero(),
+            closed_at: None,
+            removed: Vec::new(),
+        };
+        let bound = |conversation: &Conversation| [1, 2, 3].map(|bits| conversation.is_bound(user(bits)));
+        assert_eq!(bound(&conversation), [false, true, true]);
+        conversation.kind = Kind::Support;
+        assert_eq!(bound(&conversation), [false, false, true]);
+        conversation.kind = Kind::Group;
+        assert_eq!(bound(&conversation), [false; 3]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod page;
 pub mod preferences;
 pub mod presence;
 pub mod receipt;
+pub mod rights;
 pub mod setting;
 pub mod state;
 pub mod trace;
