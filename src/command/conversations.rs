@@ -46,6 +46,9 @@ impl Commands {
         if let Some(entry) = self.directory.find(id).await? {
             return Ok(Opened { conversation: entry.conversation.clone(), created: false });
         }
+        if users.len() == 2 {
+            self.require_unblocked(actor.user_id, users.iter().copied()).await?;
+        }
         let now = self.clock.now();
         let participant =
             |user: User| Participant { user_id: user.id, role: user.role.into(), joined_at: now, visible_from: 0 };

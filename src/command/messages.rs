@@ -4,6 +4,7 @@ use super::Commands;
 use super::limits::InHand;
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
+use crate::domain::conversation;
 use crate::domain::event::{Body, Event, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{self, Kind, Message};
@@ -108,6 +109,9 @@ impl Commands {
                 "recipient_not_a_participant",
                 "recipientId is no other participant of this conversation",
             ));
+        }
+        if entry.conversation.kind == conversation::Kind::Direct {
+            self.require_unblocked(actor.user_id, entry.conversation.users()).await?;
         }
         let in_hand = self.limits.admit(actor.user_id, now)?;
         if send.client_message_id.is_some()

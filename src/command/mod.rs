@@ -8,6 +8,7 @@ pub mod conversations;
 pub mod directory;
 pub mod limits;
 pub mod messages;
+pub mod preferences;
 pub mod receipts;
 pub mod resends;
 pub mod typing;
@@ -24,6 +25,7 @@ use crate::domain::ids::UserId;
 use crate::store::Store;
 use directory::Directory;
 use limits::Limits;
+use preferences::Preferred;
 use resends::Resends;
 
 /// Everything a command needs; cheap to clone.
@@ -33,6 +35,7 @@ pub struct Commands {
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) preferred: Preferred,
     pub(crate) limits: Limits,
     pub(crate) resends: Resends,
     pub(crate) tokens: Arc<Tokens>,

@@ -4,6 +4,7 @@ pub mod conversations;
 pub mod messages;
 pub mod notifications;
 mod overlay;
+pub mod preferences;
 pub mod recent;
 pub mod sync;
 pub mod users;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::command::directory::Directory;
+use crate::command::preferences::Preferred;
 use crate::domain::clock::Clock;
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -27,6 +29,7 @@ pub struct Queries {
     pub(crate) broker: Broker,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) preferred: Preferred,
     pub(crate) recent: Arc<Recent>,
     pub(crate) readers: Readers,
     pub(crate) metrics: Metrics,

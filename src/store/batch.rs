@@ -13,6 +13,7 @@ use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::Message;
 use crate::domain::notification::Notification;
+use crate::domain::preferences::Preferences;
 use crate::domain::receipt::{Marks, Receipt};
 use crate::domain::setting::Setting;
 use crate::error::Result;
@@ -48,6 +49,8 @@ pub(super) struct Batch<'a> {
     /// What happens to messages.
     pub(super) changes: Vec<MessageTouch<'a>>,
     settings: Vec<(u64, &'a Setting)>,
+    /// The last preferences of each user.
+    preferred: HashMap<UserId, (u64, &'a Preferences)>,
     former: Vec<(ConversationId, UserId, u64)>,
     marks: HashMap<(ConversationId, UserId), Mark>,
     /// Conversations that something else happened in, and where that is in the log. Whoever resumes finds them by it, so
@@ -89,12 +92,10 @@ impl<'a> Batch<'a> {
                 Body::Receipt(receipt) => batch.mark(at, receipt),
                 Body::Setting(setting) => batch.settings.push((at, setting)),
                 Body::Notification(notification) if told.insert(notification.id) => batch.made.push((at, notification)),
-                Body::Notification(_)
-                | Body::Edit(_)
-                | Body::Deletion(_)
-                | Body::Reaction(_)
-                | Body::Pin(_)
-                | Body::Preferences(_) => {}
+                Body::Preferences(preferences) => {
+                    batch.preferred.insert(preferences.user_id, (at, preferences));
+                }
+                Body::Notification(_) | Body::Edit(_) | Body::Deletion(_) | Body::Reaction(_) | Body::Pin(_) => {}
             }
         }
         batch
@@ -138,6 +139,11 @@ impl<'a> Batch<'a> {
         self.states.values().copied().collect()
     }
 
+    /// The last preferences of each user.
+    pub(super) fn preferred(&self) -> Vec<(u64, &'a Preferences)> {
+        self.preferred.values().copied().collect()
+    }
+
     /// What all this means for conversations besides their states: of each only the newest message.
     pub(super) fn touches(&self) -> Vec<Touch<'a>> {
         let firsts = self.sent.iter().filter(|(_, message)| !self.repeated.contains(&message.id));
@@ -165,12 +171,15 @@ impl Store {
         let mut batch = Batch::of(events.iter().copied());
         let states = batch.states();
         let there = self.insert_conversations(&states).await?;
-        let (known, made, noted) = tokio::join!(
+        let preferred = batch.preferred();
+        let (known, made, put, noted) = tokio::join!(
             self.insert_messages(&batch.sent),
             self.insert_notifications(&batch.made),
+            self.put_preferences(&preferred),
             self.note_highest_seq(batch.highest),
         );
         made?;
+        put?;
         noted?;
         let late = batch.meet(&known?);
         let messages = self.touch_messages(batch.changes.clone()).await?;

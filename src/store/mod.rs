@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod notifications;
 mod once;
 pub mod places;
+mod preferences;
 pub mod sessions;
 mod touch;
 pub mod users;

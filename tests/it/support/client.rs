@@ -98,6 +98,27 @@ impl Person {
         self.rest.get(path, Some(&self.token)).await
     }
 
+    /// A request of another kind, with a body if there is one.
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let mut request = self.rest.request(method, path).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        reply(request.send().await.expect("an answer")).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str) -> (u16, Value) {
+        self.ask(Method::PUT, path, None).await
+    }
+
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     /// Opens a conversation with others.
     pub async fn open(&self, others: &[&Person]) -> String {
         let ids: Vec<&str> = others.iter().map(|other| other.id.as_str()).collect();
