@@ -18,13 +18,14 @@ use crate::broker::{self, Broker};
 use crate::command::Commands;
 use crate::command::directory::Directory;
 use crate::command::limits::Limits;
+use crate::command::preferences::Preferred;
 use crate::command::resends::Resends;
 use crate::config::Config;
 use crate::consumer::notify::Notify;
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
 use crate::error::{Code, Error, Result};
-use crate::gateway::{Gateway, Hub, socketio};
+use crate::gateway::{Gateway, Hub, Typists, socketio};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::presence::Presences;
@@ -122,11 +123,13 @@ impl App {
         broker.measure(&lifecycle);
         let publisher = broker.publisher(&lifecycle);
         let directory = Directory::new(broker.clone(), store.clone());
+        let preferred = Preferred::new(broker.clone(), store.clone());
         let recent = Arc::new(Recent::new(config.sockets.window));
         let queries = Queries {
             broker: broker.clone(),
             store: store.clone(),
             directory: directory.clone(),
+            preferred: preferred.clone(),
             recent: recent.clone(),
             readers: Readers::default(),
             metrics: metrics.clone(),
@@ -146,6 +149,7 @@ impl App {
                 publisher,
                 store: store.clone(),
                 directory: directory.clone(),
+                preferred: preferred.clone(),
                 limits: limits.clone(),
                 resends: Resends::start(store.clone(), Duration::from_secs(config.broker.dedup_seconds), &lifecycle),
                 tokens: Arc::new(Tokens::new(config.auth.secret.as_bytes(), config.auth.access_seconds)),
@@ -154,17 +158,19 @@ impl App {
                 clock: clock.clone(),
             };
             let hub = Arc::new(Hub::new(clock.clone(), broker.epoch(), metrics.clone()));
-            let telling = hub.clone();
-            let presences = Presences::start(&broker, store, clock, &lifecycle, move |presence, contacts| {
-                telling.push_presence(presence, contacts);
-            })
-            .await?;
-            let (pushing, contacts) = (hub.clone(), presences.clone());
-            broker
-                .tail(&lifecycle, config.sockets.window as u64, ears(recent, limits, directory, contacts, pushing))
-                .await?;
-            let typing = hub.clone();
-            broker.signals(&lifecycle, move |signal| typing.push_typing(&signal)).await?;
+            let presences = Presences::start(&broker, store, preferred.clone(), clock, &lifecycle, hub.clone()).await?;
+            let typists = Typists::start(hub.clone(), preferred.clone(), &lifecycle);
+            let ears = Ears {
+                recent,
+                limits,
+                directory,
+                preferred,
+                presences: presences.clone(),
+                typists: typists.clone(),
+                hub: hub.clone(),
+            };
+            broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
+            broker.signals(&lifecycle, move |signal| typists.hear(signal)).await?;
             let cors = config.http.cors.clone();
             let gateway = Gateway::start(
                 commands.clone(),
@@ -176,7 +182,7 @@ impl App {
                 &lifecycle,
             );
             let (socket_io, io) = socketio::endpoint(gateway.clone());
-            front = Some(Front { commands, gateway: gateway.clone(), socket_io });
+            front = Some(Front { commands, presences: presences.clone(), gateway: gateway.clone(), socket_io });
             running = Some(Running { gateway, presences, io });
         }
         let routes = server::routes(queries, lifecycle.clone(), metrics, &config.http.cors, front);
@@ -222,26 +228,34 @@ impl App {
     }
 }
 
-/// Takes what the tail brings to everybody who listens.
-fn ears(
+/// Everybody who listens to the tail.
+struct Ears {
     recent: Arc<Recent>,
     limits: Limits,
     directory: Directory,
-    contacts: Presences,
+    preferred: Preferred,
+    presences: Presences,
+    typists: Arc<Typists>,
     hub: Arc<Hub>,
-) -> impl FnMut(Tailed) + Send + 'static {
-    move |tailed| {
+}
+
+impl Ears {
+    /// Takes what the tail brings to each of them.
+    fn hear(&self, tailed: Tailed) {
         // The window first: a socket that is in the hub by then finds there what it is not pushed.
-        recent.observe(&tailed);
+        self.recent.observe(&tailed);
         match tailed {
             Tailed::Event(stored, _) => {
-                limits.observe(&stored);
-                directory.observe(&stored);
-                contacts.observe(&stored);
-                hub.push(&stored);
+                self.limits.observe(&stored);
+                self.directory.observe(&stored);
+                self.preferred.observe(&stored);
+                self.presences.observe(&stored);
+                // Whoever has said something is not typing it any more.
+                self.typists.observe(&stored);
+                self.hub.push(&stored);
             }
-            Tailed::Passed(seq) => hub.passed(seq),
-            Tailed::Begins(seq) => hub.begin_anew(seq),
+            Tailed::Passed(seq) => self.hub.passed(seq),
+            Tailed::Begins(seq) => self.hub.begin_anew(seq),
         }
     }
 }

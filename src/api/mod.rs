@@ -8,6 +8,8 @@ mod encoded;
 mod failure;
 mod messages;
 mod notifications;
+mod preferences;
+mod presence;
 mod sync;
 mod text;
 mod users;
@@ -39,6 +41,8 @@ enum Group {
     Messages,
     /// What the caller was told.
     Notifications,
+    /// Who is there.
+    Presence,
     /// What the caller missed.
     Sync,
 }
@@ -72,6 +76,8 @@ fn trace(request: &Request) -> Option<TraceContext> {
 type Resources = (
     auth::AuthApi,
     users::UsersApi,
+    preferences::PreferencesApi,
+    presence::PresenceApi,
     conversations::ConversationsApi,
     messages::MessagesApi,
     notifications::NotificationsApi,
@@ -88,6 +94,8 @@ pub fn service() -> Api {
     let resources = (
         auth::AuthApi,
         users::UsersApi,
+        preferences::PreferencesApi,
+        presence::PresenceApi,
         conversations::ConversationsApi,
         messages::MessagesApi,
         notifications::NotificationsApi,

@@ -36,11 +36,20 @@ pub struct Change {
     pub at: Timestamp,
 }
 
+/// A key that is there.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its value.
+    pub value: Bytes,
+    /// When the broker stored it.
+    pub at: Timestamp,
+}
+
 /// What a watch tells.
 #[derive(Debug, Clone)]
 pub enum Watched {
     /// Everything there is, at the start and whenever the watch had to begin anew.
-    All(HashMap<String, Timestamp>),
+    All(HashMap<String, Kept>),
     /// One key changed.
     Changed(Change),
 }
@@ -125,7 +134,7 @@ async fn follow<F: FnMut(Watched)>(store: &Store, reader: &mut F, wait: &mut Dur
             continue;
         }
         match value {
-            Some(_) => all.insert(entry.key, at),
+            Some(value) => all.insert(entry.key, Kept { value, at }),
             None => all.remove(&entry.key),
         };
         if entry.seen_current {

@@ -201,7 +201,7 @@ impl Topology {
                 },
                 BucketSpec {
                     name: Bucket::Presence.name(),
-                    about: "a user has at least one socket on this instance; void without the instance's lease",
+                    about: "what the sockets of a user on this instance say, online or away; void without the instance's lease",
                     key: "<user>.<instance>",
                     history: 1,
                     ttl_seconds: 0,

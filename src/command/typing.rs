@@ -2,16 +2,28 @@
 
 use super::Commands;
 use crate::auth::Actor;
-use crate::domain::ids::ConversationId;
+use crate::domain::ids::{ConversationId, UserId};
 use crate::domain::typing::Typing;
 use crate::error::Result;
 
 impl Commands {
-    /// Tells the other participants that the caller types, or has stopped.
-    pub async fn signal_typing(&self, actor: &Actor, conversation_id: ConversationId, typing: bool) -> Result<()> {
+    /// Refuses whoever may not type there.
+    pub async fn require_typing(&self, actor: &Actor, conversation_id: ConversationId) -> Result<()> {
         actor.check_expiry(self.clock.now())?;
-        let entry = self.directory.for_participant(conversation_id, actor.user_id).await?;
-        let recipients = entry.conversation.users().filter(|user| *user != actor.user_id).collect();
-        self.broker.signal(&Typing { conversation_id, sender_id: actor.user_id, typing, recipients }).await
+        self.directory.for_participant(conversation_id, actor.user_id).await.map(drop)
+    }
+
+    /// Tells the other participants that somebody types, or has stopped. Whom they block hears nothing of it; who blocks them
+    /// is left out where it is shown. Those who heard that they type will hear that they have stopped, so that names nobody.
+    pub async fn signal_typing(&self, user: UserId, conversation_id: ConversationId, typing: bool) -> Result<()> {
+        let mut recipients = Vec::new();
+        if typing {
+            let entry = self.directory.for_participant(conversation_id, user).await?;
+            let preferences = self.preferred.of(user).await?;
+            let others = entry.conversation.users().filter(|other| *other != user && !preferences.blocks(*other));
+            recipients.extend(others);
+        }
+        let at = self.clock.now();
+        self.broker.signal(&Typing { conversation_id, sender_id: user, typing, recipients, at }).await
     }
 }

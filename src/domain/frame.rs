@@ -16,7 +16,7 @@ use super::typing::Typing;
 use crate::error::{Error, Result};
 
 /// The names of what clients are told.
-pub const SERVER_EVENTS: [&str; 17] = [
+pub const SERVER_EVENTS: [&str; 18] = [
     "message",
     "messageEdited",
     "messageDeleted",
@@ -26,6 +26,7 @@ pub const SERVER_EVENTS: [&str; 17] = [
     "stopTyping",
     "notification",
     "presence",
+    "presenceSnapshot",
     "messagesRead",
     "messagesDelivered",
     "conversation",
@@ -99,6 +100,15 @@ impl Frame {
     /// Somebody came or went.
     pub fn presence(presence: &Presence) -> Result<Self> {
         Self::new("presence", None, presence)
+    }
+
+    /// Who is there.
+    pub fn presence_snapshot(there: &[Presence]) -> Result<Self> {
+        #[derive(Serialize)]
+        struct Snapshot<'a> {
+            items: &'a [Presence],
+        }
+        Self::new("presenceSnapshot", None, &Snapshot { items: there })
     }
 
     /// What was missed has been told, or cannot be; from here on it is live.

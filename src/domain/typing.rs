@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Timestamp;
 use super::ids::{ConversationId, UserId};
 
 /// Somebody types in a conversation, or has stopped.
@@ -16,4 +17,11 @@ pub struct Typing {
     pub typing: bool,
     /// Who is told.
     pub recipients: Vec<UserId>,
+    /// When; a sign from before a message of theirs came late. Instances of an earlier version do not say.
+    #[serde(default = "whenever")]
+    pub at: Timestamp,
+}
+
+const fn whenever() -> Timestamp {
+    Timestamp::from_millis(i64::MAX)
 }

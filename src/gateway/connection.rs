@@ -17,6 +17,7 @@ use super::link::{Link, Outgoing, send_text};
 use super::outbox::{Outbox, Overflow};
 use super::protocol::{Answer, ClientEvent, Done};
 use super::session::Session;
+use super::typing::Typer;
 use super::valve::Valve;
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Cursor;
@@ -87,6 +88,7 @@ pub struct Connection {
     head: AtomicU64,
     /// Messages sent from here that the tail has not brought back yet.
     own: Mutex<Vec<MessageId>>,
+    typer: Mutex<Typer>,
     /// When it was made.
     since: Timestamp,
     /// When its token runs out, in milliseconds since 1970.
@@ -116,6 +118,7 @@ impl Connection {
             outbox: Mutex::new(Outbox::new()),
             head: AtomicU64::new(0),
             own: Mutex::default(),
+            typer: Mutex::new(Typer::new()),
             since: now,
             expires_at: AtomicI64::new(expires_at),
             doomed: OnceLock::new(),
@@ -134,6 +137,11 @@ impl Connection {
     /// The session, to be left again before anything is awaited.
     pub fn session(&self) -> MutexGuard<'_, Session> {
         lock(&self.session)
+    }
+
+    /// Where it types, to be left again before anything is awaited.
+    pub fn typer(&self) -> MutexGuard<'_, Typer> {
+        lock(&self.typer)
     }
 
     /// Whose it is, if it is anybody's.

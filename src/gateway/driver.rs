@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::closing::Closing;
-use super::connection::{Connection, Inbound, Reply};
+use super::connection::{Connection, ConnectionId, Inbound, Reply};
 use super::hub::Hub;
 use super::protocol::Done;
 use super::session::{Step, known};
@@ -127,14 +127,24 @@ impl Gateway {
 
     /// A socket has become this user's.
     pub fn attach(&self, user: UserId, connection: Arc<Connection>) {
+        let id = connection.id;
         self.hub.attach(user, connection);
-        self.presences.opened(user);
+        self.presences.opened(user, id);
     }
 
-    /// A socket of this user is gone.
-    pub fn detach(&self, user: UserId, id: u64) {
-        if self.hub.detach(user, id) {
-            self.presences.closed(user);
+    /// A socket of this user is gone, and with it whoever typed there has stopped.
+    pub fn detach(&self, user: UserId, id: ConnectionId) {
+        let Some(connection) = self.hub.detach(user, id) else { return };
+        self.presences.closed(user, id);
+        let typed_in = connection.typer().end();
+        if !typed_in.is_empty() {
+            let commands = self.commands.clone();
+            self.lifecycle.job(async move {
+                for conversation in typed_in {
+                    // It ends by itself if nobody can be told.
+                    let _ = commands.signal_typing(user, conversation, false).await;
+                }
+            });
         }
     }
 
@@ -203,8 +213,12 @@ impl Gateway {
             }
             Step::Send(actor, send) => self.send(connection, &actor, send, reply, trace).await,
             Step::Typing(actor, conversation, typing) => {
-                let outcome = self.commands.signal_typing(&actor, conversation, typing).await;
+                let outcome = self.typing(connection, &actor, conversation, typing).await;
                 connection.answer(reply, &outcome.map(|()| Done::Nothing {}));
+            }
+            Step::SetPresence(actor, sign) => {
+                self.presences.says(actor.user_id, connection.id, sign);
+                connection.answer(reply, &Ok(Done::Nothing {}));
             }
             Step::MarkRead(actor, conversation) => self.mark_read(connection, &actor, conversation, reply, trace).await,
         }
@@ -218,11 +232,13 @@ impl Gateway {
         reply: Reply,
         trace: TraceContext,
     ) {
-        let id = self.commands.name_message(actor, &send);
+        let (id, conversation) = (self.commands.name_message(actor, &send), send.conversation_id);
         // This socket hears of its message by the answer; the tail may be faster than the answer.
         connection.sending(id);
         match self.commands.send_message(actor, id, send, Some(trace)).await {
             Ok(in_line) => {
+                // The message says it to everybody.
+                connection.typer().stop(conversation);
                 let (commands, from) = (self.commands.clone(), connection.clone());
                 self.answer_later(connection, reply, async move {
                     let outcome = commands.sent(in_line).await;
@@ -240,6 +256,30 @@ impl Gateway {
                 connection.answer(reply, &Err(error));
             }
         }
+    }
+
+    /// Passes on that somebody types or has stopped, if that is news.
+    async fn typing(
+        &self,
+        connection: &Connection,
+        actor: &Actor,
+        conversation: ConversationId,
+        typing: bool,
+    ) -> Result<()> {
+        self.commands.require_typing(actor, conversation).await?;
+        let news = if typing {
+            connection.typer().sign(conversation, Instant::now())
+        } else {
+            connection.typer().stop(conversation)
+        };
+        if !news {
+            return Ok(());
+        }
+        let signalled = self.commands.signal_typing(actor.user_id, conversation, typing).await;
+        if signalled.is_err() {
+            connection.typer().stop(conversation);
+        }
+        signalled
     }
 
     async fn mark_read(

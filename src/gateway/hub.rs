@@ -19,6 +19,7 @@ use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
 use crate::domain::typing::Typing;
 use crate::metrics::Metrics;
+use crate::presence::Audience;
 
 /// Locks that the users are spread over.
 const SHARDS: usize = 16;
@@ -96,10 +97,16 @@ impl Hub {
         self.metrics.socket_opened();
     }
 
-    /// A socket is gone. Says whether it was here, so that its end is counted once.
-    pub fn detach(&self, user: UserId, id: ConnectionId) -> bool {
+    /// Whether a user has a socket here.
+    #[must_use]
+    pub fn has(&self, user: UserId) -> bool {
+        self.shard(user).contains_key(&user)
+    }
+
+    /// A socket is gone. Hands it back if it was here, so that its end is counted once.
+    pub fn detach(&self, user: UserId, id: ConnectionId) -> Option<Arc<Connection>> {
         let mut shard = self.shard(user);
-        let Some(connections) = shard.get_mut(&user) else { return false };
+        let connections = shard.get_mut(&user)?;
         let place = connections.iter().position(|connection| connection.id == id);
         let gone = place.map(|place| connections.swap_remove(place));
         if connections.is_empty() {
@@ -111,7 +118,7 @@ impl Hub {
             connection.gone();
             self.metrics.socket_closed(connection.end());
         }
-        gone.is_some()
+        gone
     }
 
     /// Tells everybody concerned of an event.
@@ -142,16 +149,6 @@ impl Hub {
         let listeners = self.listeners(&typing.recipients);
         if !listeners.is_empty()
             && let Ok(frame) = Frame::typing(typing)
-        {
-            self.send(&listeners, &frame);
-        }
-    }
-
-    /// Tells contacts that somebody came or went.
-    pub fn push_presence(&self, presence: &Presence, contacts: &[UserId]) {
-        let listeners = self.listeners(contacts);
-        if !listeners.is_empty()
-            && let Ok(frame) = Frame::presence(presence)
         {
             self.send(&listeners, &frame);
         }
@@ -210,5 +207,26 @@ impl Hub {
             }
         }
         lost
+    }
+}
+
+impl Audience for Hub {
+    fn tell(&self, presence: &Presence, to: &[UserId]) {
+        let listeners = self.listeners(to);
+        if !listeners.is_empty()
+            && let Ok(frame) = Frame::presence(presence)
+        {
+            self.send(&listeners, &frame);
+        }
+    }
+
+    fn tell_all(&self, user: UserId, connections: &[ConnectionId], there: &[Presence]) {
+        let mut listeners = self.listeners(&[user]);
+        listeners.retain(|connection| connections.contains(&connection.id));
+        if !listeners.is_empty()
+            && let Ok(frame) = Frame::presence_snapshot(there)
+        {
+            self.send(&listeners, &frame);
+        }
     }
 }

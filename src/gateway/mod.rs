@@ -13,9 +13,11 @@ mod outbox;
 pub mod protocol;
 pub mod session;
 pub mod socketio;
+pub mod typing;
 mod upkeep;
 pub mod valve;
 pub mod websocket;
 
 pub use driver::Gateway;
 pub use hub::Hub;
+pub use typing::Typists;

@@ -109,6 +109,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::clock::Timestamp;
     use crate::domain::ids::{ConversationId, UserId};
     use crate::domain::typing::Typing;
 
@@ -118,6 +119,7 @@ mod tests {
             sender_id: UserId::from_bits(1),
             typing: true,
             recipients: Vec::new(),
+            at: Timestamp::from_millis(0),
         };
         Frame { seq: (seq > 0).then_some(seq), ..Frame::typing(&typing).expect("a frame") }
     }

@@ -13,6 +13,7 @@ use crate::command::messages::{Draft, SendMessage};
 use crate::domain::clock::Timestamp;
 use crate::domain::frame::Synced;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::presence::Sign;
 use crate::domain::words::required;
 use crate::error::{self, Error, Result};
 
@@ -52,6 +53,11 @@ pub enum ClientEvent {
         /// Began or stopped.
         typing: bool,
     },
+    /// Its user is there, or is doing something else.
+    SetPresence {
+        /// Which.
+        sign: Sign,
+    },
     /// It has read a conversation.
     MarkRead {
         /// Who it says has read.
@@ -62,8 +68,8 @@ pub enum ClientEvent {
 }
 
 /// The names of what clients can say.
-pub const CLIENT_EVENTS: [&str; 7] =
-    ["register", "authenticate", "sendMessage", "typing", "stopTyping", "markRead", "sync"];
+pub const CLIENT_EVENTS: [&str; 8] =
+    ["register", "authenticate", "sendMessage", "typing", "stopTyping", "setPresence", "markRead", "sync"];
 
 /// Fields that only some events have; unknown ones are let pass, so that newer clients can talk to older servers.
 #[derive(Deserialize)]
@@ -85,6 +91,8 @@ struct Payload<'a> {
     token: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     cursor: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
     #[serde(default)]
     attachment: Option<IgnoredAny>,
 }
@@ -127,6 +135,7 @@ impl ClientEvent {
                     typing: name == "typing",
                 })
             }
+            "setPresence" => Ok(Self::SetPresence { sign: required(payload(data)?.status, "status")?.parse()? }),
             "markRead" => {
                 let payload = payload(data)?;
                 Ok(Self::MarkRead {
@@ -241,6 +250,8 @@ mod tests {
         assert!(matches!(read("typing", &typing), Ok(ClientEvent::Typing { typing: true, .. })));
         assert!(matches!(read("stopTyping", &typing), Ok(ClientEvent::Typing { typing: false, .. })));
         assert!(matches!(read("markRead", &typing), Ok(ClientEvent::MarkRead { .. })));
+        let away = read("setPresence", r#"{"status":"away"}"#);
+        assert!(matches!(away, Ok(ClientEvent::SetPresence { sign: Sign::Away })));
     }
 
     #[test]
@@ -260,6 +271,8 @@ mod tests {
         assert_eq!(reason("register", "7"), "malformed_payload");
         assert_eq!(reason("authenticate", "{}"), "missing_field");
         assert_eq!(reason("sync", "{}"), "missing_field");
+        assert_eq!(reason("setPresence", "{}"), "missing_field");
+        assert_eq!(reason("setPresence", r#"{"status":"offline"}"#), "unknown_status");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::auth::token::{Tokens, missing};
 use crate::command::messages::SendMessage;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::ConversationId;
+use crate::domain::presence::Sign;
 use crate::error::{Code, Error, Result};
 
 /// What a socket is.
@@ -35,6 +36,8 @@ pub enum Step {
     Send(Arc<Actor>, SendMessage),
     /// Tell the others that somebody types, or has stopped.
     Typing(Arc<Actor>, ConversationId, bool),
+    /// Remember what this connection says of its user.
+    SetPresence(Arc<Actor>, Sign),
     /// Mark a conversation as read.
     MarkRead(Arc<Actor>, ConversationId),
 }
@@ -49,6 +52,7 @@ impl Step {
             Self::Sync(..) => "sync",
             Self::Send(..) => "sendMessage",
             Self::Typing(..) => "typing",
+            Self::SetPresence(..) => "setPresence",
             Self::MarkRead(..) => "markRead",
         }
     }
@@ -86,6 +90,7 @@ impl Session {
                 actor.check_claim(claimed.as_deref())?;
                 Ok(Step::Typing(actor, conversation_id, typing))
             }
+            ClientEvent::SetPresence { sign } => Ok(Step::SetPresence(actor, sign)),
             ClientEvent::MarkRead { claimed, conversation_id } => {
                 actor.check_claim(claimed.as_deref())?;
                 Ok(Step::MarkRead(actor, conversation_id))

@@ -1,7 +1,11 @@
-//! Presence: who is online, from leases and KV entries that every instance watches.
+//! Presence: who is there, from leases and KV entries that every instance watches.
 
 pub mod aggregate;
+mod contacts;
 pub mod record;
 pub mod service;
+mod tell;
+mod watch;
+mod write;
 
-pub use service::Presences;
+pub use service::{Audience, Presences};

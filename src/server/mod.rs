@@ -26,6 +26,7 @@ use crate::gateway::socketio::SocketIoEndpoint;
 use crate::gateway::websocket::WebSocketEndpoint;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::presence::Presences;
 use crate::problem;
 use crate::query::Queries;
 use crate::telemetry::trace_of;
@@ -43,6 +44,8 @@ const SPECIFICATION: &str = "/api/openapi.json";
 pub struct Front {
     /// Commands for the API.
     pub commands: Commands,
+    /// Presence for the API.
+    pub presences: Presences,
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// Socket.IO.
@@ -71,7 +74,7 @@ pub fn routes(
                     specification.clone().with_content_type("application/json").into_response()
                 }),
             )
-            .nest("/api", api.data(front.commands))
+            .nest("/api", api.data(front.commands).data(front.presences))
             .nest("/docs", Docs(Arc::new(docs_config())))
             .nest_no_strip("/socket.io", front.socket_io)
             .at("/ws", WebSocketEndpoint::new(front.gateway));

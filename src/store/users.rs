@@ -2,6 +2,7 @@
 
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
+use mongodb::options::UpdateOneModel;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, is_duplicate, stored_time, time, unreadable};
@@ -10,6 +11,8 @@ use crate::domain::ids::UserId;
 use crate::domain::user::{Role, User};
 use crate::domain::words::{DisplayName, Email};
 use crate::error::{Code, Error, Result};
+
+const NAME: &str = "users";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +55,7 @@ impl Store {
             last_seen_at: None,
         };
         self.write(async {
-            match self.collection("users").insert_one(document).await {
+            match self.collection(NAME).insert_one(document).await {
                 Ok(_) => Ok(true),
                 Err(error) if is_duplicate(&error) => Ok(false),
                 Err(error) => Err(error),
@@ -65,13 +68,13 @@ impl Store {
 
     /// The account of an address, with its password hash.
     pub async fn user_by_email(&self, email: &Email) -> Result<Option<(User, String)>> {
-        let users = self.collection::<UserDocument>("users");
+        let users = self.collection::<UserDocument>(NAME);
         self.read(users.find_one(doc! { "email": email.as_str() })).await?.map(UserDocument::into_user).transpose()
     }
 
     /// An account.
     pub async fn user(&self, id: UserId) -> Result<Option<User>> {
-        let users = self.collection::<UserDocument>("users");
+        let users = self.collection::<UserDocument>(NAME);
         let found = self.read(users.find_one(doc! { "_id": id.to_string() })).await?;
         Ok(found.map(UserDocument::into_user).transpose()?.map(|(user, _)| user))
     }
@@ -79,18 +82,51 @@ impl Store {
     /// The accounts of these ids, in no order; unknown ones are left out.
     pub async fn users(&self, ids: &[UserId]) -> Result<Vec<User>> {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let users = self.collection::<UserDocument>("users");
+        let users = self.collection::<UserDocument>(NAME);
         let found = self
             .read(async { users.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await })
             .await?;
         found.into_iter().map(|document| document.into_user().map(|(user, _)| user)).collect()
     }
 
-    /// Remembers when a user's last socket closed.
-    pub async fn note_last_seen(&self, id: UserId, at: Timestamp) -> Result<()> {
-        let users = self.collection::<UserDocument>("users");
-        self.write(users.update_one(doc! { "_id": id.to_string() }, doc! { "$max": { "lastSeenAt": stored_time(at) } }))
-            .await
-            .map(drop)
+    /// Remembers when the last socket of each of these users closed.
+    pub async fn note_last_seen(&self, seen: &[(UserId, Timestamp)]) -> Result<()> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let namespace = self.namespace(NAME);
+        let models: Vec<_> = seen
+            .iter()
+            .map(|(user, at)| {
+                let update = doc! { "$max": { "lastSeenAt": stored_time(*at) } };
+                UpdateOneModel::builder()
+                    .namespace(namespace.clone())
+                    .filter(doc! { "_id": user.to_string() })
+                    .update(update)
+                    .build()
+            })
+            .collect();
+        self.write(self.client.bulk_write(models).ordered(false)).await.map(drop)
+    }
+
+    /// When the last socket of each of these users closed; those who never had one, or whom there is not, are left out.
+    pub async fn last_seen(&self, users: &[UserId]) -> Result<Vec<(UserId, Timestamp)>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Row {
+            #[serde(rename = "_id")]
+            id: UserId,
+            last_seen_at: DateTime,
+        }
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
+        let rows = self.collection::<Row>(NAME);
+        let found = self.read(async {
+            let wanted = doc! { "_id": { "$in": ids }, "lastSeenAt": { "$exists": true } };
+            rows.find(wanted).projection(doc! { "lastSeenAt": 1 }).await?.try_collect::<Vec<_>>().await
+        });
+        Ok(found.await?.into_iter().map(|row| (row.id, time(row.last_seen_at))).collect())
     }
 }

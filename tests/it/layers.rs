@@ -16,15 +16,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("auth", &[]),
     ("broker", &["config", "lifecycle", "metrics", "telemetry"]),
     ("store", &["config", "lifecycle", "metrics"]),
-    ("presence", &["broker", "store", "lifecycle"]),
     ("command", &["auth", "broker", "lifecycle", "store"]),
+    // Whom somebody blocks is not told of them.
+    ("presence", &["auth", "broker", "command", "lifecycle", "store"]),
     ("query", &["auth", "broker", "store", "command", "metrics"]),
     ("consumer", &["broker", "store"]),
     ("operate", &["broker", "config", "consumer", "lifecycle", "store"]),
-    ("api", &["auth", "command", "query", "problem"]),
+    ("api", &["auth", "command", "presence", "query", "problem"]),
     ("gateway", &["auth", "command", "config", "lifecycle", "metrics", "presence", "problem", "query"]),
     ("contracts", &["api", "broker", "config"]),
-    ("server", &["api", "command", "config", "gateway", "lifecycle", "metrics", "problem", "query", "telemetry"]),
+    (
+        "server",
+        &["api", "command", "config", "gateway", "lifecycle", "metrics", "presence", "problem", "query", "telemetry"],
+    ),
     (
         "app",
         &[

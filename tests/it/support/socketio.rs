@@ -30,6 +30,25 @@ impl Raw {
         raw
     }
 
+    /// Says something, without asking for an answer.
+    pub async fn say(&mut self, event: &str, data: &Value) {
+        self.stream.send(Message::text(format!("42{}", json!([event, data])))).await.expect("sent");
+    }
+
+    /// The payload of the next event of this name.
+    pub async fn next(&mut self, wanted: &str) -> Value {
+        loop {
+            let (event, data) = self.event().await.expect("an event before the end");
+            if event == wanted {
+                return data;
+            }
+        }
+    }
+
+    pub async fn close(mut self) {
+        let _ = self.stream.close(None).await;
+    }
+
     /// The next packet, or nothing at the end.
     async fn packet(&mut self) -> Option<String> {
         loop {

@@ -1,0 +1,113 @@
+//! Writing: the instance's lease, and the records of the users who have sockets here.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::record::{Record, value};
+use super::service::Inner;
+use crate::command::preferences::Everybody;
+use crate::domain::ids::UserId;
+use crate::domain::presence::Sign;
+use crate::error::{Error, Result};
+
+/// Writes to the bucket at once.
+pub(super) const WRITES: usize = 32;
+/// Records that are looked at in one go.
+const BATCH: usize = 4 * WRITES;
+/// How long to wait after something could not be written.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Inner {
+    pub(super) async fn renew(&self) -> Result<()> {
+        self.leases.put(&self.instance.to_string(), Bytes::new()).await
+    }
+
+    /// Brings the records of this instance's users in line with what their sockets say.
+    pub(super) async fn write_records(&self) -> Result<()> {
+        loop {
+            let users: Vec<UserId> = {
+                let mut state = self.lock();
+                let users: Vec<UserId> = state.dirty.iter().take(BATCH).copied().collect();
+                for user in &users {
+                    state.dirty.remove(user);
+                }
+                state.writing = users.len();
+                users
+            };
+            if users.is_empty() {
+                self.write.notified().await;
+                continue;
+            }
+            let failed = self.bring_in_line(&users).await;
+            {
+                let mut state = self.lock();
+                state.writing = 0;
+                state.dirty.extend(failed.iter().map(|(user, _)| *user));
+            }
+            if let Some((_, error)) = failed.first() {
+                tracing::warn!(error = %error, users = failed.len(), "presence cannot be written right now");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Writes what has to be written for these users; returns those for whom it could not be done.
+    async fn bring_in_line(&self, users: &[UserId]) -> Vec<(UserId, Error)> {
+        let here: Vec<UserId> = {
+            let state = self.lock();
+            users.iter().copied().filter(|user| state.here.contains_key(user)).collect()
+        };
+        let preferences = self.preferred.all(here.iter().copied()).await;
+        let wanted = self.wanted(users, preferences.as_ref().ok());
+        let mut failed = match preferences {
+            Ok(_) => Vec::new(),
+            Err(error) => here.into_iter().map(|user| (user, error.echo())).collect(),
+        };
+        let mut writes = futures_util::stream::iter(wanted)
+            .map(|(user, sign)| async move { (user, sign, self.write_record(user, sign).await) })
+            .buffer_unordered(WRITES);
+        while let Some((user, sign, outcome)) = writes.next().await {
+            let mut state = self.lock();
+            match outcome {
+                Ok(()) => {
+                    state.uncertain.remove(&user);
+                    match sign {
+                        Some(sign) => drop(state.written.insert(user, sign)),
+                        None => drop(state.written.remove(&user)),
+                    }
+                }
+                Err(error) => {
+                    // It may have been written all the same.
+                    state.uncertain.insert(user);
+                    failed.push((user, error));
+                }
+            }
+        }
+        failed
+    }
+
+    /// What the records of these users should say, where they may say something else. Whoever cannot be asked may want to be
+    /// invisible; whoever has left need not be asked.
+    fn wanted(&self, users: &[UserId], preferences: Option<&Everybody>) -> Vec<(UserId, Option<Sign>)> {
+        let state = self.lock();
+        let wanted = users.iter().filter_map(|user| {
+            let sign = match state.sign(*user) {
+                None => None,
+                Some(sign) => (!preferences?.of(*user)?.invisible).then_some(sign),
+            };
+            let news = state.written.get(user) != sign.as_ref() || state.uncertain.contains(user);
+            news.then_some((*user, sign))
+        });
+        wanted.collect()
+    }
+
+    async fn write_record(&self, user: UserId, sign: Option<Sign>) -> Result<()> {
+        let key = Record { user, instance: self.instance }.to_string();
+        match sign {
+            Some(sign) => self.records.put(&key, value(sign)).await,
+            None => self.records.delete(&key).await,
+        }
+    }
+}
