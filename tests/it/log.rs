@@ -2,7 +2,18 @@
 
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use serde_json::Value;
+use shoptalk::broker;
+use shoptalk::broker::publish::Pending;
+use shoptalk::broker::subject::Filter;
+use shoptalk::domain::clock::Clock;
+use shoptalk::domain::conversation::{Conversation, Kind};
+use shoptalk::domain::event::{self, Body, Event};
+use shoptalk::domain::ids::UserId;
+use shoptalk::domain::message::{self, Entry, Message};
+use shoptalk::error::Code;
+use shoptalk::lifecycle::Lifecycle;
 
 use crate::support::until;
 use crate::support::world::World;
@@ -115,4 +126,77 @@ async fn the_trace_of_a_request_goes_with_its_event() {
     let trace = headers.get("traceparent").expect("a trace").as_str();
     assert!(trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{trace}");
     assert!(!trace.contains("b7ad6b7169203331"), "a link of our own");
+}
+
+/// An event by somebody, of this moment.
+fn event(body: Body) -> Event {
+    let (id, occurred_at) = (Clock::System.fresh_id(), Clock::System.now());
+    Event { id, version: event::VERSION, actor: UserId::from_bits(1), occurred_at, recipients: Vec::new(), body }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_and_its_note_are_stored_together_and_only_after_what_they_were_based_on() {
+    let world = World::start().await;
+    let broker = broker::connect(&world.config.broker).await.expect("the broker").attach().await.expect("its log");
+    let lifecycle = Lifecycle::new();
+    let publisher = broker.publisher(&lifecycle);
+    let (id, now) = (Clock::System.fresh_id(), Clock::System.now());
+    let state = |title: &str| {
+        event(Body::Conversation(Conversation {
+            id,
+            kind: Kind::Group,
+            participants: Vec::new(),
+            context: None,
+            title: Some(title.to_owned()),
+            created_by: UserId::from_bits(1),
+            created_at: now,
+            closed_at: None,
+            removed: Vec::new(),
+        }))
+    };
+    let note = |title: &str| {
+        event(Body::Message(Message {
+            id: Clock::System.fresh_id(),
+            conversation_id: id,
+            sender_id: UserId::from_bits(1),
+            sender_name: "Ana".into(),
+            kind: message::Kind::System,
+            text: String::new(),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: Some(Entry::Renamed { title: Some(title.to_owned()) }),
+            client_message_id: None,
+            created_at: now,
+        }))
+    };
+    let opened =
+        publisher.enqueue_after(0, &state("one"), None, None).expect("in line").stored().await.expect("stored");
+    let mut last = opened.seq;
+    for round in 0..3 {
+        // Twenty who all know the same state, among messages of others.
+        let titles: Vec<String> = (0..20).map(|number| format!("{round}.{number}")).collect();
+        let mut pending = Vec::new();
+        for title in &titles {
+            pending.push(publisher.enqueue_after(last, &state(title), Some(&note(title)), None).expect("in line"));
+            drop(publisher.enqueue(&note("beside"), None).expect("in line"));
+        }
+        let outcomes = join_all(pending.into_iter().map(Pending::stored)).await;
+        let stored: Vec<u64> = outcomes.iter().filter_map(|one| Some(one.as_ref().ok()?.seq)).collect();
+        let refused = outcomes.iter().filter_map(|one| one.as_ref().err());
+        assert!(refused.into_iter().all(|error| error.code() == Code::Conflict), "{outcomes:?}");
+        assert_eq!(stored.len(), 1, "{outcomes:?}");
+        let (change, note) = (broker.at(stored[0]).await, broker.at(stored[0] + 1).await);
+        let (change, note) = (change.expect("read").expect("there"), note.expect("read").expect("there"));
+        let (Body::Conversation(change), Body::Message(note)) = (change.event.body, note.event.body) else {
+            panic!("the note is right behind its change");
+        };
+        assert_eq!(note.entry, Some(Entry::Renamed { title: change.title }));
+        last = stored[0];
+    }
+    let found = broker.read(Filter::Conversation(id), 1, 1_000).await.expect("read").events;
+    let changes = found.iter().filter(|one| matches!(one.event.body, Body::Conversation(_))).count();
+    let notes = found.iter().filter(|one| matches!(one.event.body, Body::Message(_))).count();
+    assert_eq!((changes, notes), (4, 63), "what was refused left nothing behind");
+    lifecycle.drain();
+    broker.close().await;
 }

@@ -7,19 +7,13 @@ pub mod socket;
 pub mod socketio;
 pub mod world;
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to become true. Generous, since all tests share two cores; nothing waits it out.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Asks again and again until the answer fits; panics with the last answer.
-pub async fn until<T, F, Fut>(what: &str, mut ask: F, fits: impl Fn(&T) -> bool) -> T
-where
-    T: std::fmt::Debug,
-    F: FnMut() -> Fut,
-    Fut: Future<Output = T>,
-{
+pub async fn until<T: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, fits: impl Fn(&T) -> bool) -> T {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
