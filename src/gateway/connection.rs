@@ -17,7 +17,7 @@ use super::link::{Link, Outgoing, send_text};
 use super::outbox::{Outbox, Overflow};
 use super::protocol::{Answer, ClientEvent, Done};
 use super::session::Session;
-use super::typing::Typer;
+use super::typer::Typer;
 use super::valve::Valve;
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Cursor;
@@ -118,7 +118,7 @@ impl Connection {
             outbox: Mutex::new(Outbox::new()),
             head: AtomicU64::new(0),
             own: Mutex::default(),
-            typer: Mutex::new(Typer::new()),
+            typer: Mutex::default(),
             since: now,
             expires_at: AtomicI64::new(expires_at),
             doomed: OnceLock::new(),

@@ -13,6 +13,7 @@ mod outbox;
 pub mod protocol;
 pub mod session;
 pub mod socketio;
+pub mod typer;
 pub mod typing;
 mod upkeep;
 pub mod valve;

@@ -1,15 +1,13 @@
-//! Who types where, on both ends.
+//! Who types where, as the others are shown it.
 //!
-//! Where somebody types ([`Typer`], one for each connection) only what is news goes to the broker: a sign for each two
-//! seconds of typing, and an end for each beginning. Where it is shown ([`Shown`], one for each instance) others hear of it at
-//! most once in two seconds, and of its end six seconds after the last sign if nobody says so before: an instance that died
-//! cannot. A message of theirs ends it too. Both tables are pure and bounded.
+//! They hear of it at most once in two seconds, and of its end six seconds after the last sign if nobody says so before: an
+//! instance that died cannot. A message of theirs ends it too. The table is pure and bounded; signs come from the broker,
+//! where `typer` has passed them on.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::hub::Hub;
@@ -22,66 +20,13 @@ use crate::domain::typing::Typing;
 use crate::lifecycle::Lifecycle;
 
 /// The time between two signs of the same typing.
-const INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 /// Typing is over this long after its last sign.
-const EXPIRY: Duration = Duration::from_secs(6);
+pub(super) const EXPIRY: Duration = Duration::from_secs(6);
 /// How often typing that is over is looked for.
 const TICK: Duration = Duration::from_millis(250);
-/// Conversations in which one connection types at once, at most.
-const AT_ONCE: usize = 8;
-/// Beginnings that one connection may have at once, and the time after which it may have one more: a hand has typed no
-/// faster.
-const BEGINNINGS: u32 = 10;
-const REFILL: Duration = Duration::from_millis(500);
 /// Typing that is shown by one instance, at most.
 const SHOWN: usize = 100_000;
-
-/// Where one connection types.
-#[derive(Debug)]
-pub struct Typer {
-    /// When the last sign of each went out.
-    typing: SmallVec<[(ConversationId, Instant); 1]>,
-    /// When all the beginnings so far will have been paid for.
-    paid: Option<Instant>,
-}
-
-impl Typer {
-    /// It types nowhere.
-    pub const fn new() -> Self {
-        Self { typing: SmallVec::new_const(), paid: None }
-    }
-
-    /// A sign of typing. Says whether it is to be passed on.
-    pub fn sign(&mut self, conversation: ConversationId, now: Instant) -> bool {
-        self.typing.retain(|(_, last)| now - *last < EXPIRY);
-        if let Some((_, last)) = self.typing.iter_mut().find(|(known, _)| *known == conversation) {
-            let due = now - *last >= INTERVAL;
-            if due {
-                *last = now;
-            }
-            return due;
-        }
-        let paid = self.paid.map_or(now, |paid| paid.max(now)) + REFILL;
-        if self.typing.len() >= AT_ONCE || paid > now + REFILL * BEGINNINGS {
-            return false;
-        }
-        self.paid = Some(paid);
-        self.typing.push((conversation, now));
-        true
-    }
-
-    /// It has stopped. Says whether it had begun.
-    pub fn stop(&mut self, conversation: ConversationId) -> bool {
-        let begun = self.typing.len();
-        self.typing.retain(|(known, _)| *known != conversation);
-        self.typing.len() < begun
-    }
-
-    /// Where it types, as it ends.
-    pub fn end(&mut self) -> SmallVec<[ConversationId; 1]> {
-        self.typing.drain(..).map(|(conversation, _)| conversation).collect()
-    }
-}
 
 /// What the others are told of somebody's typing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +155,7 @@ impl Typists {
         lifecycle.background("typing", async move {
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep(TICK) => this.tick(),
+                    () = tokio::time::sleep(TICK) => this.show(|shown| shown.tick(Instant::now())),
                     () = draining.cancelled() => return Ok(()),
                 }
             }
@@ -218,9 +163,14 @@ impl Typists {
         typists
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    /// Shows what a change of the table means, still under its lock: an end must not overtake its beginning. Pushing waits
+    /// for nobody.
+    fn show<T: IntoIterator<Item = Typing>>(&self, change: impl FnOnce(&mut Shown) -> T) {
         // Every change under this lock is complete before it can panic.
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for typing in change(&mut shown) {
+            self.hub.push_typing(&typing);
+        }
     }
 
     /// A signal has come. Its sender blocks none of its recipients; those who block the sender are left out here, where they
@@ -230,29 +180,18 @@ impl Typists {
         signal.recipients.retain(|user| {
             self.hub.has(*user) && self.preferred.known(*user).is_some_and(|preferences| !preferences.blocks(sender))
         });
-        let told = self.shown().hear(signal, Instant::now());
-        told.iter().for_each(|typing| self.hub.push_typing(typing));
+        self.show(|shown| shown.hear(signal, Instant::now()));
     }
 
     /// Takes note of an event, before it is pushed. Called by the tail.
     pub fn observe(&self, stored: &Stored) {
         match &stored.event.body {
             Body::Message(message) => {
-                let told = self.shown().said((message.conversation_id, message.sender_id), message.created_at);
-                told.iter().for_each(|typing| self.hub.push_typing(typing));
+                self.show(|shown| shown.said((message.conversation_id, message.sender_id), message.created_at));
             }
-            Body::Conversation(conversation) => {
-                let told = self.shown().changed(conversation);
-                told.iter().for_each(|typing| self.hub.push_typing(typing));
-            }
+            Body::Conversation(conversation) => self.show(|shown| shown.changed(conversation)),
             _ => {}
         }
-    }
-
-    /// Ends what is over.
-    fn tick(&self) {
-        let told = self.shown().tick(Instant::now());
-        told.iter().for_each(|typing| self.hub.push_typing(typing));
     }
 }
 
@@ -348,33 +287,5 @@ mod tests {
         let mut play = Play::new();
         assert_eq!(play.hear(0, false), None);
         assert!(play.shown.0.is_empty());
-    }
-
-    #[test]
-    fn a_connection_passes_on_what_is_news() {
-        let begin = Instant::now();
-        let at = |millis| begin + Duration::from_millis(millis);
-        let mut typer = Typer::new();
-        assert!(!typer.stop(HERE), "it had not begun");
-        assert!(typer.sign(HERE, at(0)));
-        assert!(!typer.sign(HERE, at(1_999)));
-        assert!(typer.sign(HERE, at(2_000)));
-        assert!(typer.stop(HERE) && !typer.stop(HERE));
-        assert!(typer.sign(HERE, at(2_100)), "a new beginning is news");
-        assert!(typer.sign(HERE, at(9_000)), "and so is one after the others think that it is over");
-        assert_eq!(typer.end().as_slice(), [HERE]);
-        assert!(typer.end().is_empty());
-    }
-
-    #[test]
-    fn a_connection_types_in_few_places_and_begins_few_times() {
-        let begin = Instant::now();
-        let mut typer = Typer::new();
-        let began = (0..100).filter(|bits| typer.sign(ConversationId::from_bits(*bits), begin)).count();
-        assert_eq!(began, AT_ONCE);
-        let mut typer = Typer::new();
-        let began = (0..100).filter(|_| typer.sign(HERE, begin) && typer.stop(HERE)).count();
-        assert_eq!(began, 10);
-        assert!(typer.sign(HERE, begin + REFILL));
     }
 }

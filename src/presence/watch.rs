@@ -1,5 +1,6 @@
 //! Watching: what the buckets say about every instance's users, and the removal of what dead instances have left.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -148,9 +149,8 @@ impl Inner {
             }
             for record in &void {
                 // A lease that only this instance has not seen yet is asked for.
-                if !dead.contains_key(&record.instance) {
-                    let lease = self.leases.get(&record.instance.to_string()).await?;
-                    dead.insert(record.instance, lease.is_none());
+                if let Entry::Vacant(unknown) = dead.entry(record.instance) {
+                    unknown.insert(self.leases.get(&record.instance.to_string()).await?.is_none());
                 }
             }
             let doomed = void.iter().filter(|record| dead.get(&record.instance).copied().unwrap_or(false));
