@@ -28,11 +28,13 @@ pub enum Projected {
     Messages,
     /// What each user was told.
     Notifications,
+    /// How each user wants to be seen.
+    Preferences,
 }
 
 impl Projected {
     /// Every one of them.
-    pub const ALL: [Self; 3] = [Self::Conversations, Self::Messages, Self::Notifications];
+    pub const ALL: [Self; 4] = [Self::Conversations, Self::Messages, Self::Notifications, Self::Preferences];
 
     /// Its name.
     #[must_use]
@@ -41,6 +43,7 @@ impl Projected {
             Self::Conversations => "conversations",
             Self::Messages => "messages",
             Self::Notifications => "notifications",
+            Self::Preferences => "preferences",
         }
     }
 
@@ -48,7 +51,7 @@ impl Projected {
     pub(super) const fn place(self) -> &'static str {
         match self {
             Self::Conversations => "lastSeq",
-            Self::Messages | Self::Notifications => "seq",
+            Self::Messages | Self::Notifications | Self::Preferences => "seq",
         }
     }
 
@@ -60,6 +63,7 @@ impl Projected {
             (Self::Conversations, Body::Message(message)) => message.conversation_id.to_string() == id,
             (Self::Messages, Body::Message(message)) => message.id.to_string() == id,
             (Self::Notifications, Body::Notification(made)) => made.id.to_string() == id,
+            (Self::Preferences, Body::Preferences(said)) => said.user_id.to_string() == id,
             _ => false,
         }
     }
@@ -124,7 +128,7 @@ impl Audit {
     }
 
     /// Whether something is wrong with this document.
-    fn names(&self, collection: Projected, id: &str) -> bool {
+    pub(super) fn names(&self, collection: Projected, id: &str) -> bool {
         self.differences.iter().any(|one| one.collection == collection && one.id == id)
     }
 }
@@ -138,6 +142,7 @@ impl Store {
         self.audit_changes(events, &mut audit).await?;
         self.audit_placed(Projected::Notifications, &super::notifications::documents(&made(events)), &mut audit)
             .await?;
+        self.audit_preferences(events, &mut audit).await?;
         self.audit_conversations(events, head, &mut audit).await?;
         Ok(audit)
     }
@@ -208,7 +213,7 @@ impl Store {
         Ok(found.await?.into_iter().filter_map(keyed).collect())
     }
 
-    /// Puts back those messages, notifications and openings of a batch that an audit found to be different, and removes
+    /// Puts back those messages, notifications, preferences and openings of a batch that an audit found to be different, and removes
     /// what is in the places of those that are missing.
     pub async fn restore(&self, events: &[Stored], audit: &Audit, head: u64) -> Result<()> {
         let wrong = |collection, id: String| audit.names(collection, &id);
@@ -220,6 +225,7 @@ impl Store {
         self.clear_places(&messages).await?;
         self.restore_messages(&messages).await?;
         self.replace(&super::notifications::documents(&made)).await?;
+        self.restore_preferences(events, audit).await?;
         let last = events.last().map_or(0, |last| last.seq);
         for (at, state) in Batch::of(events).states() {
             if wrong(Projected::Conversations, state.id.to_string()) {

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{Document, doc, serialize_to_document};
+use mongodb::bson::{Document, doc};
 use mongodb::options::UpdateOneModel;
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Audit, Difference, Fault, Projected, differing, serialized};
+use super::batch::Batch;
 use super::once::{Placed, insert_missing};
 use super::{Store, bounded, seq, stored_seq};
+use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
 use crate::domain::preferences::Preferences;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 const NAME: &str = "preferences";
 
@@ -55,6 +58,10 @@ impl Placed for PreferencesDocument {
     }
 }
 
+fn documents(said: &[(u64, &Preferences)]) -> Vec<PreferencesDocument> {
+    said.iter().map(|(at, one)| PreferencesDocument::said(*at, one)).collect()
+}
+
 impl Store {
     /// The preferences of these users, each with the seq of its event; those who never said anything are left out.
     pub async fn preferences_of(&self, users: &[UserId]) -> Result<HashMap<UserId, (u64, Preferences)>> {
@@ -67,22 +74,66 @@ impl Store {
     }
 
     /// Projects preferences, of each user the newest. What is stored and newer stays.
-    pub async fn put_preferences(&self, said: &[(u64, &Preferences)]) -> Result<()> {
-        let documents: Vec<_> = said.iter().map(|(at, one)| PreferencesDocument::said(*at, one)).collect();
+    pub(super) async fn put_preferences(&self, said: &[(u64, &Preferences)]) -> Result<()> {
+        let documents = documents(said);
         let met = insert_missing(&self.collection(NAME), &documents).await?;
-        if met.is_empty() {
+        let there: Vec<_> = met.into_iter().map(|place| &documents[place]).collect();
+        self.overwrite(&there, "$lt").await
+    }
+
+    /// Overwrites what is stored with an older seq, or with one that compares to it in this way.
+    async fn overwrite(&self, documents: &[&PreferencesDocument], older: &str) -> Result<()> {
+        if documents.is_empty() {
             return Ok(());
         }
         let namespace = self.namespace(NAME);
-        let mut models = Vec::with_capacity(met.len());
-        for place in met {
-            let document = &documents[place];
-            let mut fields: Document = serialize_to_document(document).map_err(Error::internal)?;
+        let mut models = Vec::with_capacity(documents.len());
+        for document in documents {
+            let mut fields = serialized(document)?;
             fields.remove("_id");
-            let older = doc! { "_id": document.id(), "seq": { "$lt": document.seq } };
+            let mut seq = Document::new();
+            seq.insert(older, document.seq);
+            let older = doc! { "_id": document.id(), "seq": seq };
             let model = UpdateOneModel::builder().namespace(namespace.clone()).filter(older);
             models.push(model.update(doc! { "$set": fields }).build());
         }
         bounded(self.client.bulk_write(models).ordered(false)).await.map(drop)
+    }
+
+    /// Compares the last preferences of each user in a batch with what is stored. What is stored and newer is for a later
+    /// batch to judge.
+    pub(super) async fn audit_preferences(&self, events: &[Stored], audit: &mut Audit) -> Result<()> {
+        let wanted = documents(&Batch::of(events).preferred());
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = wanted.iter().map(Placed::id).collect();
+        let stored = self.raw(NAME, &ids).await?;
+        let collection = Projected::Preferences;
+        for (wanted, id) in wanted.iter().zip(ids) {
+            let found = stored.get(&id);
+            let found_at = found.and_then(|found| found.get_i64("seq").ok());
+            if found_at.is_some_and(|found| found > wanted.seq) {
+                continue;
+            }
+            if found_at == Some(wanted.seq) {
+                audit.explain(collection);
+            }
+            let (fault, fields) = match found {
+                None => (Fault::Missing, Vec::new()),
+                Some(found) => (Fault::Different, differing(&serialized(wanted)?, found)),
+            };
+            if fault == Fault::Missing || !fields.is_empty() {
+                audit.differences.push(Difference { collection, id, seq: seq(wanted.seq), fault, fields });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back the preferences of a batch that an audit found to be different.
+    pub(super) async fn restore_preferences(&self, events: &[Stored], audit: &Audit) -> Result<()> {
+        let said = documents(&Batch::of(events).preferred());
+        let wrong: Vec<_> = said.iter().filter(|one| audit.names(Projected::Preferences, &one.id())).collect();
+        self.overwrite(&wrong, "$lte").await
     }
 }

@@ -174,6 +174,43 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn preferences_that_differ_from_the_log_are_rebuilt() {
+    let world = World::start().await;
+    let (ana, ben) = (world.person("Ana").await, world.person("Ben").await);
+    let path = "/api/users/me/preferences";
+    for (person, change) in [
+        (&ana, json!({ "invisible": true })),
+        (&ben, json!({ "invisible": true })),
+        (&ana, json!({ "hideReadReceipts": true })),
+    ] {
+        assert_eq!(person.patch(path, &change).await.0, 200);
+    }
+    let log = log_of(&world).await;
+    settled(&log).await;
+    let clean = shoptalk(&world.tenant, &["check", "--json"]).await;
+    assert!(clean.good && clean.json()["differences"] == 0, "{clean:?}");
+
+    let preferences = database(&world.tenant).await.collection::<Document>("preferences");
+    let before = preferences.find_one(doc! { "_id": &ana.id }).await.expect("answered").expect("stored");
+    let seen = doc! { "$set": { "invisible": false } };
+    preferences.update_one(doc! { "_id": &ana.id }, seen).await.expect("changed");
+    preferences.delete_one(doc! { "_id": &ben.id }).await.expect("removed");
+    let mut stranger = before.clone();
+    stranger.insert("_id", "usr_00000000000000000000000001");
+    preferences.insert_one(stranger).await.expect("put in");
+    let found = shoptalk(&world.tenant, &["check", "--json"]).await.json();
+    let mut faults: Vec<String> =
+        found["found"].as_array().expect("a list").iter().map(|one| one["fault"].to_string()).collect();
+    faults.sort();
+    assert_eq!(faults, ["\"different\"", "\"extra\"", "\"missing\""], "{found:#}");
+    let repaired = shoptalk(&world.tenant, &["check", "--repair", "--json"]).await;
+    assert!(repaired.good && repaired.json()["remaining"] == 0, "{repaired:?}");
+    let after = preferences.find_one(doc! { "_id": &ana.id }).await.expect("answered");
+    assert_eq!(after, Some(before));
+    assert_eq!(preferences.count_documents(doc! {}).await.expect("answered"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_due_or_not_asked_for_is_not_compared() {
     let mut world = World::start().await;
     let (ana, _, conversation) = world.pair().await;
