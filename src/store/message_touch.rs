@@ -60,7 +60,8 @@ impl<'a> MessageTouch<'a> {
     /// The filter and the update.
     fn write(&self) -> Result<(Document, Document)> {
         let at = stored_seq(self.at);
-        let older = doc! { "$not": { "$gte": at } };
+        // What this very event has set may be set again: somebody may have written to the database by hand.
+        let older = doc! { "$not": { "$gt": at } };
         let mut filter = doc! { "_id": self.id.to_string() };
         let set = |path: String, value: mongodb::bson::Bson| {
             let mut set = Document::new();

@@ -72,9 +72,10 @@ impl Store {
         for document in documents {
             let mut fields = serialize_to_document(document).map_err(Error::internal)?;
             fields.remove("_id");
-            // What was deleted meanwhile gets its place, and not its words.
-            let place = doc! { "seq": document.seq() };
-            for (deleted, fields) in [(false, fields), (true, place)] {
+            // What was deleted meanwhile does not get its words back.
+            let mut emptied = T::settled(fields.clone(), &doc! { "deleted": true });
+            emptied.remove("deleted");
+            for (deleted, fields) in [(false, fields), (true, emptied)] {
                 let filter = doc! {
                     "_id": document.id(),
                     "seq": { "$gt": document.seq() },

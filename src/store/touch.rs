@@ -68,9 +68,10 @@ pub(super) struct Touched {
     pub(super) doubtful: HashSet<ConversationId>,
 }
 
-/// Sets a register unless a later event has.
+/// Sets a register unless a later event has. What this very event has set may be set again: somebody may have written to
+/// the database by hand.
 fn register(filter: &mut Document, path: &str, at: i64, value: Bson) -> Document {
-    filter.insert(format!("{path}.seq"), doc! { "$not": { "$gte": at } });
+    filter.insert(format!("{path}.seq"), doc! { "$not": { "$gt": at } });
     let mut set = Document::new();
     set.insert(path, doc! { "seq": at, "value": value });
     doc! { "$set": set, "$max": { "changeSeq": at } }
@@ -111,7 +112,7 @@ impl Touch<'_> {
         let setting = |setting: &Setting, field: &str| format!("settings.{}.{field}", setting.user_id);
         let update = match self {
             Self::State(at, conversation) => {
-                filter.insert("stateSeq", doc! { "$lt": stored_seq(*at) });
+                filter.insert("stateSeq", doc! { "$lte": stored_seq(*at) });
                 state(*at, conversation)?
             }
             Self::Newest(_, last) => {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
+use futures_util::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Database};
 use serde_json::{Value, json};
@@ -171,6 +173,94 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
     let clean = shoptalk(&world.tenant, &["check", "--json"]).await;
     assert!(clean.good && clean.json()["differences"] == 0, "{clean:?}");
     assert_eq!(seen().await, before);
+}
+
+/// Puts an event about a conversation into the log, as an instance would.
+async fn happen(log: &jetstream::Context, conversation: &str, kind: &str, users: &[&str], data: Value) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let event = json!({
+        "id": format!("evt_{:026}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        "version": 1,
+        "actor": users[0],
+        "occurredAt": NOW,
+        "recipients": users,
+        "type": kind,
+        "data": data,
+    });
+    let subject = format!("chat.{conversation}.{kind}");
+    log.publish(subject, event.to_string().into()).await.expect("sent").await.expect("stored");
+}
+
+const NOW: &str = "2026-11-22T11:13:22.979Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_happened_since_is_compared_and_rebuilt_too() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let mut said = Vec::new();
+    for number in 0..4 {
+        said.push(ana.say(&conversation, &format!("word {number}")).await);
+    }
+    let log = log_of(&world).await;
+    let both = [ana.id.as_str(), ben.id.as_str()];
+    let about = |place: usize, more: Value| {
+        let mut data = json!({
+            "messageId": said[place]["id"],
+            "conversationId": conversation,
+            "messageSeq": said[place]["seq"],
+        });
+        data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        data
+    };
+    let gone = |by: &str, scope: &str| json!({ "senderId": ana.id, "deletedBy": by, "scope": scope, "deletedAt": NOW });
+    let on = |user: &str, on: bool| json!({ "userId": user, "on": on, "at": NOW, "emoji": "👍" });
+    for (kind, data) in [
+        ("edit", about(0, json!({ "text": "better", "editedAt": NOW }))),
+        ("edit", about(0, json!({ "text": "best", "editedAt": NOW }))),
+        ("reaction", about(0, on(&ben.id, true))),
+        ("reaction", about(1, on(&ben.id, true))),
+        ("reaction", about(1, on(&ben.id, false))),
+        ("pin", about(1, on(&ben.id, true))),
+        ("delete", about(2, gone(&ana.id, "everybody"))),
+        ("delete", about(3, gone(&ben.id, "me"))),
+        ("setting", json!({ "conversationId": conversation, "userId": ben.id, "archived": true, "mutedUntil": NOW })),
+    ] {
+        happen(&log, &conversation, kind, &both, data).await;
+    }
+    settled(&log).await;
+    let database = database(&world.tenant).await;
+    let all = || async {
+        let mut all = Vec::new();
+        for name in ["messages", "conversations"] {
+            let found = database.collection::<Document>(name).find(doc! {}).sort(doc! { "_id": 1 }).await;
+            all.extend(found.expect("an answer").try_collect::<Vec<Document>>().await.expect("documents"));
+        }
+        all
+    };
+    let before = all().await;
+    let clean = shoptalk(&world.tenant, &["check", "--json"]).await;
+    assert!(clean.good && clean.json()["differences"] == 0, "{clean:?}");
+
+    // By hand: an edit and an emoji are lost, a pin is set back, a deleted message speaks again, another is back for
+    // somebody, a setting is lost.
+    let messages = database.collection::<Document>("messages");
+    let id = |place: usize| doc! { "_id": said[place]["id"].as_str().expect("an id") };
+    let lost = doc! { "$unset": { "edits": "", "reactions": "" } };
+    messages.update_one(id(0), lost).await.expect("changed");
+    messages.update_one(id(1), doc! { "$set": { "pin.on": false } }).await.expect("changed");
+    let again = doc! { "$unset": { "deleted": "" }, "$set": { "text": "word 2" } };
+    messages.update_one(id(2), again).await.expect("changed");
+    messages.update_one(id(3), doc! { "$unset": { "hidden": "" } }).await.expect("changed");
+    let conversations = database.collection::<Document>("conversations");
+    let forgotten = doc! { "$unset": { "settings": "" } };
+    conversations.update_one(doc! { "_id": &conversation }, forgotten).await.expect("changed");
+
+    let found = shoptalk(&world.tenant, &["check", "--json"]).await;
+    assert!(!found.good, "{found:?}");
+    assert_eq!(found.json()["differences"], 5, "{found:?}");
+    let repaired = shoptalk(&world.tenant, &["check", "--repair", "--json"]).await;
+    assert!(repaired.good && repaired.json()["remaining"] == 0, "{repaired:?}");
+    assert_eq!(all().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
