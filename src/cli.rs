@@ -2,6 +2,7 @@
 
 mod check;
 mod dead;
+mod users;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -74,6 +75,13 @@ enum Command {
         #[command(flatten)]
         configured: dead::Configured,
     },
+    /// Accounts: who is a support agent
+    Users {
+        #[command(subcommand)]
+        command: users::Users,
+        #[command(flatten)]
+        configured: dead::Configured,
+    },
     /// Run a program that ends when its parent does
     #[command(hide = true)]
     Guard {
@@ -102,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Dev { data, config } => block_on(dev(&data, config.as_deref())),
         Command::Health { config } => block_on(health(config.as_deref())),
         Command::Dead { command, configured } => block_on(dead::dead(command, configured)),
+        Command::Users { command, configured } => block_on(users::users(command, configured)),
         Command::Check { wanted, configured } => block_on(check::check(wanted, configured)),
     };
     match done {

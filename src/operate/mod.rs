@@ -6,6 +6,7 @@
 pub mod check;
 pub mod dead;
 mod repair;
+pub mod users;
 
 use crate::broker::{self, Broker};
 use crate::config::Config;

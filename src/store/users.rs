@@ -89,6 +89,13 @@ impl Store {
         found.into_iter().map(|document| document.into_user().map(|(user, _)| user)).collect()
     }
 
+    /// Makes an account something else to the shop.
+    pub async fn set_role(&self, id: UserId, role: Role) -> Result<()> {
+        let users = self.collection::<UserDocument>(NAME);
+        let set = doc! { "$set": { "role": role.word() } };
+        self.write(users.update_one(doc! { "_id": id.to_string() }, set)).await.map(drop)
+    }
+
     /// Remembers when the last socket of each of these users closed.
     pub async fn note_last_seen(&self, seen: &[(UserId, Timestamp)]) -> Result<()> {
         if seen.is_empty() {

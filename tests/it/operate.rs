@@ -175,6 +175,26 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
     assert_eq!(seen().await, before);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_made_an_agent_from_their_next_token_on() {
+    let world = World::start().await;
+    let ana = world.person("Ana").await;
+    let shown = shoptalk(&world.tenant, &["users", "role", &ana.email]).await;
+    assert!(shown.good && shown.text().contains("  buyer  "), "{shown:?}");
+    let made = shoptalk(&world.tenant, &["users", "role", &ana.email, "agent"]).await;
+    assert!(made.good && made.text().contains("  agent  "), "{made:?}");
+    let refresh = json!({ "refreshToken": ana.refresh_token });
+    let (status, entered) = world.rest.post("/api/auth/refresh", None, &refresh).await;
+    assert_eq!((status, &entered["user"]["role"]), (200, &json!("agent")), "{entered}");
+    for (args, reason) in [
+        (["users", "role", "nobody@example.test", "agent"], "there is no account"),
+        (["users", "role", ana.email.as_str(), "king"], "role must be"),
+    ] {
+        let refused = shoptalk(&world.tenant, &args).await;
+        assert!(!refused.good && refused.err.contains(reason), "{refused:?}");
+    }
+}
+
 /// Puts an event about a conversation into the log, as an instance would.
 async fn happen(log: &jetstream::Context, conversation: &str, kind: &str, users: &[&str], data: Value) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
