@@ -83,19 +83,31 @@ impl Canary {
 
     /// Whoever leaves is still shown for a while, so it is by going away and coming back that a guest is seen again and again.
     async fn visit(&self, at: SocketAddr, seen: SocketAddr) -> Result<(), &'static str> {
-        let mut watching = Wire::open(seen, &self.listener.token, None).await.map_err(|_| "no socket was opened")?;
         let mut guest = Wire::open(at, &self.guest.token, None).await.map_err(|_| "no socket was opened")?;
-        for status in ["away", "online", "away"] {
-            let said = guest.call("setPresence", &json!({ "status": status }), TRY).await;
-            said.filter(|answer| answer["ok"] == true).ok_or("no answer to a sign")?;
-            let is = |name: &str, data: &Value| {
-                name == "presence" && data["userId"] == *self.guest.id && data["status"] == status
-            };
-            watching.event(TRY, is).await.ok_or("nobody was seen to come or go")?;
+        say(&mut guest, "away").await?;
+        let mut watching = Wire::open(seen, &self.listener.token, None).await.map_err(|_| "no socket was opened")?;
+        let is = |one: &Value, status: &str| one["userId"] == *self.guest.id && one["status"] == status;
+        // That may be news to the watcher, or be so already.
+        let away = |name: &str, data: &Value| match name {
+            "presence" => is(data, "away"),
+            "presenceSnapshot" => data["items"].as_array().is_some_and(|all| all.iter().any(|one| is(one, "away"))),
+            _ => false,
+        };
+        watching.event(TRY, away).await.ok_or("nobody was seen to be away")?;
+        for status in ["online", "away"] {
+            say(&mut guest, status).await?;
+            let told = |name: &str, data: &Value| name == "presence" && is(data, status);
+            watching.event(TRY, told).await.ok_or("nobody was seen to come or go")?;
         }
         guest.close().await;
         Ok(())
     }
+}
+
+/// Says what a guest is.
+async fn say(guest: &mut Wire, status: &str) -> Result<(), &'static str> {
+    let said = guest.call("setPresence", &json!({ "status": status }), TRY).await;
+    said.filter(|answer| answer["ok"] == true).map(drop).ok_or("no answer to a sign")
 }
 
 /// Tries from each instance to each, until it works. Returns how long it took.
