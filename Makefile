@@ -24,7 +24,7 @@ servers: ## Make sure that a nats-server and a MongoDB are there to be started
 test: ## Run all tests (ARGS="..." for `cargo test`)
 	exec scripts/test $(ARGS)
 
-bench: ## Measure the log: ratios, in about two minutes after the build (ARGS="publish", "instance" or "resume" for a part)
+bench: ## Measure the log: ratios, in about two minutes after the build (ARGS="publish", "instance", "resume" or "history" for a part)
 	exec scripts/bench $(ARGS)
 drills: ## Kill, freeze and cut off what can be, at length, and print what came of it (ARGS="..." for `cargo test`)
 	exec scripts/drills $(ARGS)

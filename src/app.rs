@@ -18,6 +18,7 @@ use crate::broker::{self, Broker};
 use crate::command::Commands;
 use crate::command::directory::Directory;
 use crate::command::limits::Limits;
+use crate::command::lookup::Lookup;
 use crate::command::preferences::Preferred;
 use crate::command::resends::Resends;
 use crate::config::Config;
@@ -144,6 +145,7 @@ impl App {
         let mut running = None;
         if roles.gateway {
             let limits = Limits::new(config.sockets.user_sends);
+            let lookup = Lookup::new(broker.clone(), store.clone(), config.sockets.window);
             let commands = Commands {
                 broker: broker.clone(),
                 publisher,
@@ -152,6 +154,8 @@ impl App {
                 preferred: preferred.clone(),
                 limits: limits.clone(),
                 resends: Resends::start(store.clone(), Duration::from_secs(config.broker.dedup_seconds), &lifecycle),
+                lookup: lookup.clone(),
+                editable: config.editable,
                 tokens: Arc::new(Tokens::new(config.auth.secret.as_bytes(), config.auth.access_seconds)),
                 passwords: Passwords::new(config.auth.cost, hashes_at_once())?,
                 refresh_days: config.auth.refresh_days,
@@ -164,6 +168,7 @@ impl App {
                 recent,
                 limits,
                 directory,
+                lookup,
                 preferred,
                 presences: presences.clone(),
                 typists: typists.clone(),
@@ -233,6 +238,7 @@ struct Ears {
     recent: Arc<Recent>,
     limits: Limits,
     directory: Directory,
+    lookup: Lookup,
     preferred: Preferred,
     presences: Presences,
     typists: Arc<Typists>,
@@ -248,6 +254,7 @@ impl Ears {
             Tailed::Event(stored, _) => {
                 self.limits.observe(&stored);
                 self.directory.observe(&stored);
+                self.lookup.observe(&stored);
                 self.preferred.observe(&stored);
                 self.presences.observe(&stored);
                 // Whoever has said something is not typing it any more.

@@ -30,6 +30,10 @@ struct NewMessage {
     text: Option<Text>,
     /// Not supported yet: a message with one is refused.
     attachment: Option<Any<serde_json::Value>>,
+    /// The message that it answers (`msg_...`).
+    reply_to: Option<Text>,
+    /// The ids of participants that it names, at most 50.
+    mentions: Option<Vec<Text>>,
     /// Your own id for this send: sent again with the same one, it is the same message.
     client_message_id: Option<Text>,
 }
@@ -41,7 +45,8 @@ struct MessagePage {
     /// The messages.
     items: Vec<MessageBody>,
     /// Where to go on in the same direction: the next `before`, or the next `after` if you asked with `after`. Absent at
-    /// the end.
+    /// the end, and if you asked with `around`. A page may be short of what you have deleted for yourself: only this says
+    /// whether there is more.
     next_cursor: Option<String>,
     /// Where older messages go on: the next `before`. Absent at the beginning of the conversation.
     older_cursor: Option<String>,
@@ -81,6 +86,8 @@ impl MessagesApi {
             conversation_id: body.conversation_id.as_deref(),
             recipient_id: body.recipient_id.as_deref(),
             text: body.text.as_deref(),
+            reply_to: body.reply_to.as_deref(),
+            mentions: body.mentions.iter().flatten().map(|user| &**user).collect(),
             client_message_id: body.client_message_id.as_deref().or(idempotency_key.0.as_deref()),
             attachment: body.attachment.is_some(),
         };
@@ -105,8 +112,10 @@ impl MessagesApi {
         before: Query<Option<String>>,
         /// What came after this: a cursor of an earlier page, or a message id.
         after: Query<Option<String>>,
+        /// A message id: it, and about as many messages before it as after it.
+        around: Query<Option<String>>,
     ) -> Reply<Json<MessagePage>> {
-        let range = Range::new(before.0.as_deref(), after.0.as_deref())?;
+        let range = Range::new(before.0.as_deref(), after.0.as_deref(), around.0.as_deref())?;
         let history = queries.messages(&caller.0, conversation_id.parse()?, range, page::limit(limit.0)?).await?;
         let onwards = if matches!(range, Range::After(_)) { Some(history.newer) } else { history.older };
         Ok(Json(MessagePage {

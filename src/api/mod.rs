@@ -3,6 +3,7 @@
 //! poem-openapi writes the specification from the code. `openapi/openapi.json` is its committed copy.
 
 mod auth;
+mod changes;
 mod conversations;
 mod encoded;
 mod failure;
@@ -80,6 +81,7 @@ type Resources = (
     presence::PresenceApi,
     conversations::ConversationsApi,
     messages::MessagesApi,
+    changes::ChangesApi,
     notifications::NotificationsApi,
     sync::SyncApi,
 );
@@ -98,6 +100,7 @@ pub fn service() -> Api {
         presence::PresenceApi,
         conversations::ConversationsApi,
         messages::MessagesApi,
+        changes::ChangesApi,
         notifications::NotificationsApi,
         sync::SyncApi,
     );

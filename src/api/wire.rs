@@ -8,7 +8,7 @@ use crate::domain::state::MessageState;
 
 /// A message as it is now.
 #[derive(Debug, Object)]
-#[oai(rename = "Message", rename_all = "camelCase", skip_serializing_if_is_none, skip_serializing_if_is_empty)]
+#[oai(rename = "Message", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(super) struct MessageBody {
     /// Names it for ever (`msg_...`).
     id: String,
@@ -27,10 +27,12 @@ pub(super) struct MessageBody {
     /// The message that it answers.
     reply_to: Option<QuoteBody>,
     /// The participants it names.
+    #[oai(skip_serializing_if_is_empty)]
     mentions: Vec<String>,
     /// What happened, if it is a note.
     entry: Option<EntryBody>,
     /// The emoji on it, in the order in which they came.
+    #[oai(skip_serializing_if_is_empty)]
     reactions: Vec<ReactionsBody>,
     /// When it was last edited.
     edited_at: Option<String>,
@@ -91,7 +93,7 @@ pub(super) struct ReactionsBody {
     user_ids: Vec<String>,
 }
 
-fn strings(ids: &[UserId]) -> Vec<String> {
+pub(super) fn strings(ids: &[UserId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 

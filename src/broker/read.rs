@@ -35,6 +35,21 @@ pub struct Found {
 }
 
 impl Broker {
+    /// The events that fit a filter and may not be in MongoDB yet. More than `limit` are refused: whoever was shown a part of
+    /// them would take it for the whole.
+    pub async fn unprojected(&self, filter: Filter, limit: usize) -> Result<Vec<Stored>> {
+        let floor = self.projected().await?;
+        let found = self.read(filter, floor + 1, limit).await?;
+        if found.more {
+            return Err(Error::unavailable(
+                "catching_up",
+                "what is stored is still catching up with what has happened, try again",
+            )
+            .retry_after(PATIENCE));
+        }
+        Ok(found.events)
+    }
+
     /// The events that fit a filter, from this seq on, at most about `limit`. Events that cannot be read are left out: they are
     /// in the dead letters.
     pub async fn read(&self, filter: Filter, from: u64, limit: usize) -> Result<Found> {

@@ -92,7 +92,8 @@ impl Limits {
 
     /// Takes note of an event; called by the tail for every event.
     pub fn observe(&self, stored: &Stored) {
-        if !matches!(stored.event.body, Body::Message(_)) {
+        // Messages and what is done to them.
+        if !matches!(stored.event.body, Body::Message(_)) && stored.event.body.changed_message().is_none() {
             return;
         }
         // As of when it happened: the tail also brings what is older than this instance.

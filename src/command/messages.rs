@@ -1,13 +1,14 @@
 //! Sending messages.
 
-use super::Commands;
+use super::directory::Entry;
 use super::limits::InHand;
+use super::{Commands, changes};
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
 use crate::domain::conversation;
 use crate::domain::event::{Body, Event, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
-use crate::domain::message::{self, Kind, Message};
+use crate::domain::message::{self, Kind, Message, Quote};
 use crate::domain::trace::TraceContext;
 use crate::domain::words::{ClientMessageId, MessageText, required};
 use crate::error::{Error, Result};
@@ -21,12 +22,16 @@ pub struct SendMessage {
     pub recipient_id: Option<UserId>,
     /// What is said.
     pub text: MessageText,
+    /// The message that it answers.
+    pub reply_to: Option<MessageId>,
+    /// Participants that it names.
+    pub mentions: Vec<UserId>,
     /// The sender's own id for this send.
     pub client_message_id: Option<ClientMessageId>,
 }
 
 /// A message to send, as somebody wrote it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Draft<'a> {
     /// Where.
     pub conversation_id: Option<&'a str>,
@@ -34,6 +39,10 @@ pub struct Draft<'a> {
     pub recipient_id: Option<&'a str>,
     /// What is said.
     pub text: Option<&'a str>,
+    /// The message that it answers.
+    pub reply_to: Option<&'a str>,
+    /// Participants that it names.
+    pub mentions: Vec<&'a str>,
     /// The sender's own id for this send.
     pub client_message_id: Option<&'a str>,
     /// Whether something is attached.
@@ -50,6 +59,8 @@ impl Draft<'_> {
             conversation_id: required(self.conversation_id, "conversationId")?.parse()?,
             recipient_id: self.recipient_id.map(str::parse).transpose()?,
             text: MessageText::new(required(self.text, "text")?)?,
+            reply_to: self.reply_to.map(str::parse).transpose()?,
+            mentions: changes::mentions(self.mentions)?,
             client_message_id: self.client_message_id.map(ClientMessageId::new).transpose()?,
         })
     }
@@ -113,12 +124,24 @@ impl Commands {
         if entry.conversation.kind == conversation::Kind::Direct {
             self.require_unblocked(actor.user_id, entry.conversation.users()).await?;
         }
+        changes::require_there(&entry, &send.mentions)?;
         let in_hand = self.limits.admit(actor.user_id, now)?;
         if send.client_message_id.is_some()
             && let Some((seq, message)) = self.resends.first(id, entry.conversation.created_at, now).await
         {
             return Ok(Sending::Known(Sent { message, seq, duplicate: true }));
         }
+        let reply_to = match send.reply_to {
+            None => None,
+            Some(quoted) => match self.quote(&entry, actor.user_id, quoted).await {
+                Ok(quote) => Some(quote),
+                // What was said once stays said, whatever has become of what it answers.
+                Err(error) => match self.said(&send, id).await {
+                    Some(sent) => return Ok(Sending::Known(sent)),
+                    None => return Err(error),
+                },
+            },
+        };
         let message = Message {
             id,
             conversation_id: send.conversation_id,
@@ -126,8 +149,8 @@ impl Commands {
             sender_name: actor.name.to_string(),
             kind: Kind::Text,
             text: send.text.into(),
-            reply_to: None,
-            mentions: Vec::new(),
+            reply_to,
+            mentions: send.mentions,
             entry: None,
             client_message_id: send.client_message_id.map(String::from),
             created_at: now,
@@ -136,6 +159,23 @@ impl Commands {
         let event = self.event(actor.user_id, recipients, Body::Message(message.clone()));
         let pending = self.publisher.enqueue(&event, trace)?;
         Ok(Sending::InLine { message, pending, in_hand })
+    }
+
+    /// The message that is answered, as everybody is told: with its words only if all of them can see it.
+    async fn quote(&self, entry: &Entry, user: UserId, id: MessageId) -> Result<Quote> {
+        let touched = self.lookup.find(entry.conversation.id, id, entry.sight(user).from).await?;
+        let mut quote = touched.look(|state| state.quotable_by(user))??;
+        if entry.conversation.audience(quote.seq).count() < entry.conversation.participants.len() {
+            quote.text.clear();
+        }
+        Ok(quote)
+    }
+
+    /// The message that this send has led to before, if it has.
+    async fn said(&self, send: &SendMessage, id: MessageId) -> Option<Sent> {
+        send.client_message_id.as_ref()?;
+        let touched = self.lookup.find(send.conversation_id, id, 0).await.ok()?;
+        touched.look(|state| Sent { message: state.message.clone(), seq: state.seq, duplicate: true }).ok()
     }
 
     /// Waits until the log has the message. A resend is answered with the first one.

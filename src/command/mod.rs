@@ -4,9 +4,11 @@
 //! they are plain synchronous writes to MongoDB.
 
 pub mod accounts;
+pub mod changes;
 pub mod conversations;
 pub mod directory;
 pub mod limits;
+pub mod lookup;
 pub mod messages;
 pub mod preferences;
 pub mod receipts;
@@ -14,6 +16,7 @@ pub mod resends;
 pub mod typing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
@@ -25,6 +28,7 @@ use crate::domain::ids::UserId;
 use crate::store::Store;
 use directory::Directory;
 use limits::Limits;
+use lookup::Lookup;
 use preferences::Preferred;
 use resends::Resends;
 
@@ -38,6 +42,8 @@ pub struct Commands {
     pub(crate) preferred: Preferred,
     pub(crate) limits: Limits,
     pub(crate) resends: Resends,
+    pub(crate) lookup: Lookup,
+    pub(crate) editable: Option<Duration>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) passwords: Passwords,
     pub(crate) refresh_days: u32,

@@ -64,6 +64,11 @@ pub const SETTINGS: &[Setting] = &[
         Some("200"),
         "messages that one user may send, on all instances together; bursts of five times that",
     ),
+    setting(
+        "EDIT_SECONDS",
+        Some("900"),
+        "time after sending in which a message can be edited, up to 31536000; 0 for no limit",
+    ),
     setting("SHUTDOWN_SECONDS", Some("20"), "time to finish work in hand on SIGTERM, 1 to 300"),
     setting("LOG", Some("info"), "log filter, such as `info` or `shoptalk=debug,info`"),
     setting("LOG_FORMAT", Some("text"), "text or json"),
@@ -184,6 +189,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// How callers are known.
     pub auth: AuthConfig,
+    /// Time after sending in which a message can be edited; nothing for no limit.
+    pub editable: Option<Duration>,
     /// How logs look.
     pub log: LogConfig,
     /// Time to finish work in hand.
@@ -222,6 +229,10 @@ impl Config {
                     memory: read.within("ARGON2_MEMORY_KIB", 8, 1_048_576),
                     passes: read.within("ARGON2_PASSES", 1, 100),
                 },
+            },
+            editable: match read.within("EDIT_SECONDS", 0, 31_536_000) {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds)),
             },
             log: LogConfig {
                 filter: read.text("LOG"),

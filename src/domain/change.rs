@@ -1,10 +1,13 @@
 //! What can happen to a message after it was sent. The message itself stays as it was said; what is shown follows from it
 //! and from these (see `state`).
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
 use super::ids::{ConversationId, MessageId, UserId};
+use crate::error::Error;
 
 /// The sender has put it in other words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,18 @@ pub enum Scope {
     Everybody,
     /// For whoever deleted it.
     Me,
+}
+
+impl FromStr for Scope {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "everybody" => Ok(Self::Everybody),
+            "me" => Ok(Self::Me),
+            _ => Err(Error::invalid("unknown_scope", "scope must be everybody or me")),
+        }
+    }
 }
 
 /// Somebody has deleted it.

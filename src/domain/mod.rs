@@ -4,10 +4,12 @@
 //! shapes are other types, converted at the edges.
 
 pub mod change;
+pub mod changing;
 pub mod clock;
 pub mod context;
 pub mod conversation;
 pub mod cursor;
+pub mod emoji;
 pub mod event;
 pub mod frame;
 pub mod ids;

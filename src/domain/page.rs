@@ -68,16 +68,19 @@ pub enum Range {
     Before(Anchor),
     /// What came after the anchor, nearest first.
     After(Anchor),
+    /// A message in the middle of what came before and after it.
+    Around(MessageId),
 }
 
 impl Range {
-    /// Reads the two query parameters; both at once is a contradiction.
-    pub fn new(before: Option<&str>, after: Option<&str>) -> Result<Self> {
-        match (before, after) {
-            (None, None) => Ok(Self::Newest),
-            (Some(before), None) => before.parse().map(Self::Before),
-            (None, Some(after)) => after.parse().map(Self::After),
-            (Some(_), Some(_)) => Err(Error::invalid("contradicting_cursors", "give before or after, not both")),
+    /// Reads the three query parameters; more than one of them is a contradiction.
+    pub fn new(before: Option<&str>, after: Option<&str>, around: Option<&str>) -> Result<Self> {
+        match (before, after, around) {
+            (None, None, None) => Ok(Self::Newest),
+            (Some(before), None, None) => before.parse().map(Self::Before),
+            (None, Some(after), None) => after.parse().map(Self::After),
+            (None, None, Some(around)) => around.parse().map(Self::Around),
+            _ => Err(Error::invalid("contradicting_cursors", "give before, after or around, and one of them only")),
         }
     }
 }
@@ -106,10 +109,16 @@ mod tests {
     #[test]
     fn anchors_are_cursors_or_messages() {
         let edge = Edge(77);
-        assert_eq!(Range::new(Some(&edge.opaque()), None).ok(), Some(Range::Before(Anchor::Edge(edge))));
+        assert_eq!(Range::new(Some(&edge.opaque()), None, None).ok(), Some(Range::Before(Anchor::Edge(edge))));
         let message = MessageId::from_bits(5);
-        assert_eq!(Range::new(None, Some(&message.to_string())).ok(), Some(Range::After(Anchor::Message(message))));
-        assert!(Range::new(Some("x"), None).is_err());
-        assert!(Range::new(Some(&edge.opaque()), Some(&edge.opaque())).is_err());
+        assert_eq!(
+            Range::new(None, Some(&message.to_string()), None).ok(),
+            Some(Range::After(Anchor::Message(message)))
+        );
+        assert_eq!(Range::new(None, None, Some(&message.to_string())).ok(), Some(Range::Around(message)));
+        assert!(Range::new(Some("x"), None, None).is_err());
+        assert!(Range::new(None, None, Some(&edge.opaque())).is_err(), "a cursor is between two messages");
+        assert!(Range::new(Some(&edge.opaque()), Some(&edge.opaque()), None).is_err());
+        assert!(Range::new(Some(&edge.opaque()), None, Some(&message.to_string())).is_err());
     }
 }

@@ -20,6 +20,7 @@ use super::protocol::Done;
 use super::session::{Step, known};
 use crate::auth::Actor;
 use crate::command::Commands;
+use crate::command::changes::{ChangeMessage, Changed};
 use crate::command::messages::{SendMessage, Sent};
 use crate::config::Cors;
 use crate::domain::clock::{Timestamp, random_bits};
@@ -212,6 +213,7 @@ impl Gateway {
                 connection.answer(reply, &Ok(known(&actor)));
             }
             Step::Send(actor, send) => self.send(connection, &actor, send, reply, trace).await,
+            Step::Change(actor, change) => self.change(connection, &actor, change, reply, trace).await,
             Step::Typing(actor, conversation, typing) => {
                 let outcome = self.typing(connection, &actor, conversation, typing).await;
                 connection.answer(reply, &outcome.map(|()| Done::Nothing {}));
@@ -280,6 +282,23 @@ impl Gateway {
             connection.typer().stop(conversation);
         }
         signalled
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        actor: &Actor,
+        change: ChangeMessage,
+        reply: Reply,
+        trace: TraceContext,
+    ) {
+        match self.commands.change_message(actor, change, Some(trace)).await {
+            Ok(changing) => self.answer_later(connection, reply, async move {
+                let Changed { conversation_id, message_id, seq, .. } = changing.stored().await?;
+                Ok(Done::Changed { conversation_id, message_id, seq })
+            }),
+            Err(error) => connection.answer(reply, &Err(error)),
+        }
     }
 
     async fn mark_read(

@@ -9,12 +9,16 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::command::changes::{self, ChangeMessage};
 use crate::command::messages::{Draft, SendMessage};
+use crate::domain::change::Scope;
+use crate::domain::changing::What;
 use crate::domain::clock::Timestamp;
+use crate::domain::emoji::Emoji;
 use crate::domain::frame::Synced;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::presence::Sign;
-use crate::domain::words::required;
+use crate::domain::words::{MessageText, required};
 use crate::error::{self, Error, Result};
 
 /// What a client can say, checked.
@@ -44,6 +48,13 @@ pub enum ClientEvent {
         /// What.
         send: SendMessage,
     },
+    /// It changes a message.
+    ChangeMessage {
+        /// Who it says is changing it.
+        claimed: Option<String>,
+        /// Which one, and how.
+        change: ChangeMessage,
+    },
     /// Somebody types, or has stopped.
     Typing {
         /// Who it says is typing.
@@ -68,8 +79,20 @@ pub enum ClientEvent {
 }
 
 /// The names of what clients can say.
-pub const CLIENT_EVENTS: [&str; 8] =
-    ["register", "authenticate", "sendMessage", "typing", "stopTyping", "setPresence", "markRead", "sync"];
+pub const CLIENT_EVENTS: [&str; 12] = [
+    "register",
+    "authenticate",
+    "sendMessage",
+    "editMessage",
+    "deleteMessage",
+    "react",
+    "pinMessage",
+    "typing",
+    "stopTyping",
+    "setPresence",
+    "markRead",
+    "sync",
+];
 
 /// Fields that only some events have; unknown ones are let pass, so that newer clients can talk to older servers.
 #[derive(Deserialize)]
@@ -85,6 +108,18 @@ struct Payload<'a> {
     recipient_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reply_to: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    mentions: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow, default)]
+    emoji: Option<Cow<'a, str>>,
+    #[serde(default)]
+    on: Option<bool>,
+    #[serde(borrow, default)]
+    scope: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     client_message_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -121,11 +156,20 @@ impl ClientEvent {
                     conversation_id: payload.conversation_id.as_deref(),
                     recipient_id: payload.recipient_id.as_deref(),
                     text: payload.text.as_deref(),
+                    reply_to: payload.reply_to.as_deref(),
+                    mentions: payload.mentions.iter().flatten().map(AsRef::as_ref).collect(),
                     client_message_id: payload.client_message_id.as_deref(),
                     attachment: payload.attachment.is_some(),
                 }
                 .check()?;
                 Ok(Self::SendMessage { claimed, send })
+            }
+            "editMessage" | "deleteMessage" | "react" | "pinMessage" => {
+                let payload = payload(data)?;
+                let what = what(name, &payload)?;
+                let change =
+                    ChangeMessage::new(payload.conversation_id.as_deref(), payload.message_id.as_deref(), what)?;
+                Ok(Self::ChangeMessage { claimed: payload.sender_id.or(payload.user_id).map(Cow::into_owned), change })
             }
             "typing" | "stopTyping" => {
                 let payload = payload(data)?;
@@ -145,6 +189,21 @@ impl ClientEvent {
             }
             _ => Err(Error::invalid("unknown_event", "there is no event of this name")),
         }
+    }
+}
+
+/// What an event says is to be done to a message.
+fn what(name: &str, payload: &Payload<'_>) -> Result<What> {
+    let on = payload.on.unwrap_or(true);
+    match name {
+        "editMessage" => {
+            let text = MessageText::new(required(payload.text.as_deref(), "text")?)?;
+            let mentions = payload.mentions.as_ref().map(|all| changes::mentions(all.iter().map(AsRef::as_ref)));
+            Ok(What::Edit { text, mentions: mentions.transpose()? })
+        }
+        "deleteMessage" => Ok(What::Delete(payload.scope.as_deref().map_or(Ok(Scope::Everybody), str::parse)?)),
+        "react" => Ok(What::React { emoji: Emoji::new(required(payload.emoji.as_deref(), "emoji")?)?, on }),
+        _ => Ok(What::Pin { on }),
     }
 }
 
@@ -197,6 +256,17 @@ pub enum Done {
         user_id: UserId,
         /// When the token stops being good.
         expires_at: Timestamp,
+    },
+    /// A message is as it was asked for.
+    #[serde(rename_all = "camelCase")]
+    Changed {
+        /// Where it is.
+        conversation_id: ConversationId,
+        /// Which message.
+        message_id: MessageId,
+        /// The place of the change in the log, if there was something to change.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
     },
     /// A mark is where it should be.
     #[serde(rename_all = "camelCase")]
@@ -273,6 +343,40 @@ mod tests {
         assert_eq!(reason("sync", "{}"), "missing_field");
         assert_eq!(reason("setPresence", "{}"), "missing_field");
         assert_eq!(reason("setPresence", r#"{"status":"offline"}"#), "unknown_status");
+    }
+
+    #[test]
+    fn changes_of_messages_are_read() {
+        const MSG: &str = "msg_00000000000000000000000004";
+        let what = |name: &str, more: &str| match read(
+            name,
+            &format!(r#"{{"conversationId":"{CNV}","messageId":"{MSG}"{more}}}"#),
+        ) {
+            Ok(ClientEvent::ChangeMessage { change, .. }) => Ok(change.what),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.reason()),
+        };
+        let text = MessageText::new("x").expect("a text");
+        let named = vec![UserId::from_bits(7)];
+        assert_eq!(
+            what("editMessage", r#","text":"x""#),
+            Ok(What::Edit { text: text.clone(), mentions: None }),
+            "they stay as they were"
+        );
+        assert_eq!(
+            what("editMessage", &format!(r#","text":"x","mentions":["{}"]"#, named[0])),
+            Ok(What::Edit { text, mentions: Some(named) })
+        );
+        assert_eq!(what("deleteMessage", ""), Ok(What::Delete(Scope::Everybody)));
+        assert_eq!(what("deleteMessage", r#","scope":"me""#), Ok(What::Delete(Scope::Me)));
+        assert_eq!(what("deleteMessage", r#","scope":"some""#), Err("unknown_scope"));
+        let emoji = Emoji::new("👍").expect("an emoji");
+        assert_eq!(what("react", r#","emoji":"👍""#), Ok(What::React { emoji, on: true }));
+        assert_eq!(what("react", r#","emoji":"👍","on":false"#), Ok(What::React { emoji, on: false }));
+        assert_eq!(what("react", r#","emoji":"yes""#), Err("malformed_emoji"));
+        assert_eq!(what("pinMessage", ""), Ok(What::Pin { on: true }));
+        assert_eq!(what("pinMessage", r#","on":1"#), Err("malformed_payload"));
+        assert_eq!(reason("react", r#"{"emoji":"👍"}"#), "missing_field");
     }
 
     #[test]

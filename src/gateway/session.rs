@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::protocol::{ClientEvent, Done};
 use crate::auth::Actor;
 use crate::auth::token::{Tokens, missing};
+use crate::command::changes::ChangeMessage;
 use crate::command::messages::SendMessage;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::ConversationId;
@@ -34,6 +35,8 @@ pub enum Step {
     Sync(Arc<Actor>, String),
     /// Send a message.
     Send(Arc<Actor>, SendMessage),
+    /// Change a message.
+    Change(Arc<Actor>, ChangeMessage),
     /// Tell the others that somebody types, or has stopped.
     Typing(Arc<Actor>, ConversationId, bool),
     /// Remember what this connection says of its user.
@@ -51,6 +54,7 @@ impl Step {
             Self::Identify(..) | Self::Renew(_) => "authenticate",
             Self::Sync(..) => "sync",
             Self::Send(..) => "sendMessage",
+            Self::Change(..) => "changeMessage",
             Self::Typing(..) => "typing",
             Self::SetPresence(..) => "setPresence",
             Self::MarkRead(..) => "markRead",
@@ -85,6 +89,10 @@ impl Session {
             ClientEvent::SendMessage { claimed, send } => {
                 actor.check_claim(claimed.as_deref())?;
                 Ok(Step::Send(actor, send))
+            }
+            ClientEvent::ChangeMessage { claimed, change } => {
+                actor.check_claim(claimed.as_deref())?;
+                Ok(Step::Change(actor, change))
             }
             ClientEvent::Typing { claimed, conversation_id, typing } => {
                 actor.check_claim(claimed.as_deref())?;

@@ -37,31 +37,88 @@ impl Queries {
         let sight = entry.sight(actor.user_id);
         // The newer events first: what is projected between the two readings is then in both, and never in none.
         let newer = self.unprojected(Filter::Conversation(conversation), overlay::LIMIT).await?;
+        let mut history = if let Range::Around(id) = range {
+            self.around(conversation, sight, id, &newer, limit).await?
+        } else {
+            self.one_way(conversation, sight, range, &newer, limit).await?
+        };
+        // Behind the cursors, which go by what there is: a page may be short of what its reader has deleted for themselves.
+        history.items.retain(|state| !state.is_hidden_from(actor.user_id));
+        self.renew_quotes(&mut history.items, sight, &newer).await?;
+        Ok(history)
+    }
+
+    /// A page that goes one way.
+    async fn one_way(
+        &self,
+        conversation: ConversationId,
+        sight: Sight,
+        range: Range,
+        newer: &[Stored],
+        limit: u32,
+    ) -> Result<History> {
         let (stretch, from) = match range {
-            Range::Newest => (Stretch::Newest, 0),
+            Range::Newest | Range::Around(_) => (Stretch::Newest, 0),
             Range::Before(anchor) => {
-                let edge = self.place(conversation, anchor, &newer).await?;
+                let edge = self.place(conversation, sight, anchor, newer).await?;
                 // Behind an empty page is what the caller had before.
                 (Stretch::Before(edge), edge.saturating_sub(1))
             }
             Range::After(anchor) => {
-                let edge = self.place(conversation, anchor, &newer).await?;
+                let edge = self.place(conversation, sight, anchor, newer).await?;
                 (Stretch::After(edge), edge)
             }
         };
-        let stored = self.store.messages(conversation, sight, stretch, limit).await?;
-        let items = merged(stored, &newer, sight, stretch, limit as usize);
+        let items = self.stretch(conversation, sight, stretch, newer, limit).await?;
         // A short page is the last one in its direction.
         let more = items.len() >= limit as usize;
         let forwards = matches!(range, Range::After(_));
         let older = items.first().map(at).filter(|_| more || forwards);
         let newer = items.last().map_or(Edge(from), at);
-        // Whoever deletes messages for themselves sees shorter pages for a moment.
-        let items = items.into_iter().filter(|state| !state.is_hidden_from(actor.user_id)).collect();
         Ok(History { items, older, newer, more })
     }
 
-    async fn place(&self, conversation: ConversationId, anchor: Anchor, newer: &[Stored]) -> Result<u64> {
+    /// A message in the middle, as many before it as after it.
+    async fn around(
+        &self,
+        conversation: ConversationId,
+        sight: Sight,
+        id: MessageId,
+        newer: &[Stored],
+        limit: u32,
+    ) -> Result<History> {
+        let edge = self.place(conversation, sight, Anchor::Message(id), newer).await?;
+        let before = (limit - 1) / 2;
+        let (mut items, rest) = tokio::try_join!(
+            self.stretch(conversation, sight, Stretch::Before(edge), newer, before),
+            // With the message itself.
+            self.stretch(conversation, sight, Stretch::After(edge - 1), newer, limit - before),
+        )?;
+        let more = items.len() >= before as usize;
+        items.extend(rest);
+        let older = items.first().map(at).filter(|_| more);
+        let newer = items.last().map_or(Edge(edge), at);
+        Ok(History { items, older, newer, more: false })
+    }
+
+    /// One stretch out of what is stored and what is newer, oldest first.
+    async fn stretch(
+        &self,
+        conversation: ConversationId,
+        sight: Sight,
+        stretch: Stretch,
+        newer: &[Stored],
+        limit: u32,
+    ) -> Result<Vec<MessageState>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let stored = self.store.messages(conversation, sight, stretch, limit).await?;
+        Ok(merged(stored, newer, sight, stretch, limit as usize))
+    }
+
+    /// Where a page begins. A message that does not exist for the caller is no place.
+    async fn place(&self, conversation: ConversationId, sight: Sight, anchor: Anchor, newer: &[Stored]) -> Result<u64> {
         let among = |id: MessageId| {
             newer.iter().find_map(|stored| match &stored.event.body {
                 Body::Message(message) if message.id == id => Some(stored.seq),
@@ -75,12 +132,13 @@ impl Queries {
                 .seq_of_message(conversation, id)
                 .await?
                 .or_else(|| among(id))
+                .filter(|seq| *seq > sight.from)
                 .ok_or_else(|| Error::invalid("unknown_anchor", "there is no such message in this conversation")),
         }
     }
 }
 
-/// One stretch out of what is stored and what is newer, oldest first.
+/// What is stored and what is newer, in one.
 fn merged(
     stored: Vec<MessageState>,
     newer: &[Stored],

@@ -11,7 +11,7 @@ use crate::domain::conversation::LastMessage;
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::MessageId;
 use crate::domain::state::MessageState;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::conversations::Listed;
 
 /// Events of one conversation that are laid over, at most.
@@ -23,16 +23,7 @@ impl Queries {
     pub(super) async fn unprojected(&self, filter: Filter, limit: usize) -> Result<Vec<Stored>> {
         // What MongoDB has is needed as well.
         self.store.admit()?;
-        let floor = self.broker.projected().await?;
-        let found = self.broker.read(filter, floor + 1, limit).await?;
-        if found.more {
-            return Err(Error::unavailable(
-                "catching_up",
-                "what is stored is still catching up with what has happened, try again",
-            )
-            .retry_after(std::time::Duration::from_secs(2)));
-        }
-        Ok(found.events)
+        self.broker.unprojected(filter, limit).await
     }
 }
 

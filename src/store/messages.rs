@@ -195,7 +195,8 @@ pub struct Sight {
 }
 
 impl Store {
-    /// A stretch of what exists for somebody of a conversation, oldest first, at most `limit` long.
+    /// A stretch of what exists for somebody of a conversation, oldest first, at most `limit` long; with what they have
+    /// deleted for themselves. It looks at as many keys of the index as it returns documents.
     pub async fn messages(
         &self,
         conversation: ConversationId,
@@ -203,28 +204,13 @@ impl Store {
         stretch: Stretch,
         limit: u32,
     ) -> Result<Vec<MessageState>> {
-        let mut range = doc! { "$gt": stored_seq(sight.from) };
-        let upwards = match stretch {
-            Stretch::Newest => false,
-            Stretch::Before(edge) => {
-                range.insert("$lt", stored_seq(edge));
-                false
-            }
-            Stretch::After(edge) => {
-                range.insert("$gt", stored_seq(edge.max(sight.from)));
-                true
-            }
-        };
-        let mut filter = doc! { "conversationId": conversation.to_string(), "seq": range };
-        filter.insert(format!("hidden.{}", sight.user), doc! { "$exists": false });
-        let order = if upwards { 1 } else { -1 };
+        let (filter, order) = stretch_query(conversation, sight.from, stretch);
         let messages = self.collection::<MessageDocument>(NAME);
         let found = self.read(async {
-            let find = messages.find(filter).sort(doc! { "seq": order }).limit(i64::from(limit));
-            find.await?.try_collect::<Vec<_>>().await
+            messages.find(filter).sort(order).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
         });
         let mut found: Vec<_> = found.await?.into_iter().map(MessageDocument::into_state).collect();
-        if !upwards {
+        if !matches!(stretch, Stretch::After(_)) {
             found.reverse();
         }
         Ok(found)
@@ -235,6 +221,16 @@ impl Store {
         let messages = self.collection::<MessageDocument>(NAME);
         let filter = doc! { "_id": id.to_string(), "conversationId": conversation.to_string() };
         Ok(self.read(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
+    }
+
+    /// The pinned messages of a conversation, the last one pinned first, at most `limit`. By an index that has no others.
+    pub async fn pinned_messages(&self, conversation: ConversationId, limit: u32) -> Result<Vec<MessageState>> {
+        let messages = self.collection::<MessageDocument>(NAME);
+        let (filter, order) = pins_query(conversation);
+        let found = self.read(async {
+            messages.find(filter).sort(order).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
+        });
+        Ok(found.await?.into_iter().map(MessageDocument::into_state).collect())
     }
 
     /// The messages of these ids, in no order; unknown ones are left out.
@@ -269,6 +265,31 @@ impl Store {
         let newest = messages.find_one(doc! { "conversationId": conversation }).sort(doc! { "seq": -1 });
         Ok(bounded(newest).await?.map(|newest| (newest.id, newest.seq)))
     }
+}
+
+/// The filter and the order that a stretch of a conversation behind `from` is read by.
+#[must_use]
+pub fn stretch_query(conversation: ConversationId, from: u64, stretch: Stretch) -> (Document, Document) {
+    let mut range = doc! { "$gt": stored_seq(from) };
+    let order = match stretch {
+        Stretch::Newest => -1,
+        Stretch::Before(edge) => {
+            range.insert("$lt", stored_seq(edge));
+            -1
+        }
+        Stretch::After(edge) => {
+            range.insert("$gt", stored_seq(edge.max(from)));
+            1
+        }
+    };
+    // What somebody has deleted for themselves is left out later: looking for others here could take for ever.
+    (doc! { "conversationId": conversation.to_string(), "seq": range }, doc! { "seq": order })
+}
+
+/// The filter and the order that the pinned messages of a conversation are read by.
+#[must_use]
+pub fn pins_query(conversation: ConversationId) -> (Document, Document) {
+    (doc! { "conversationId": conversation.to_string(), "pin.on": true }, doc! { "pin.seq": -1 })
 }
 
 fn by_id(ids: &[MessageId]) -> Document {

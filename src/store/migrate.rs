@@ -44,8 +44,8 @@ pub(super) async fn run(store: &Store) -> Result<()> {
             "messages",
             vec![
                 unique(doc! { "conversationId": 1, "seq": 1 }),
-                // Only those that ever were pinned are in it.
-                partial(doc! { "conversationId": 1, "pin.seq": -1 }, doc! { "pin.seq": { "$exists": true } }),
+                // Only those that are pinned are in it.
+                partial(doc! { "conversationId": 1, "pin.seq": -1 }, doc! { "pin.on": true }),
             ],
         ),
         ("notifications", vec![index(doc! { "userId": 1, "seq": -1 })]),

@@ -3,6 +3,7 @@
 mod support;
 
 mod accounts;
+mod changes;
 mod chat;
 mod contracts;
 mod crash;
@@ -12,6 +13,7 @@ mod history;
 mod http;
 mod layers;
 mod log;
+mod long;
 mod operate;
 mod outage;
 mod preferences;

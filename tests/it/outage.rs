@@ -103,8 +103,10 @@ async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
     let world = World { rest: Rest::new(app.address), config: config(&tenant), app: Some(app), tenant };
     let (ana, ben, conversation) = world.pair().await;
     let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
-    ana.say(&conversation, "before").await;
-    assert_eq!(his.next("message").await["text"], "before");
+    let before = ana.say(&conversation, "before").await;
+    for socket in [&mut hers, &mut his] {
+        assert_eq!(socket.next("message").await["text"], "before");
+    }
     world.history(&ben, &conversation, 1).await;
     assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 1");
 
@@ -117,12 +119,29 @@ async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
         assert_eq!(answer["ok"], true, "{answer}");
         assert_eq!(his.next("message").await["text"], format!("during {number}"));
     }
+    // What was said lately can be answered and changed.
+    let touch = |more: &str, value: &str| {
+        let mut data = json!({ "conversationId": conversation, "messageId": before["id"] });
+        data[more] = json!(value);
+        data
+    };
+    let answer = his.call("react", &touch("emoji", "👍")).await;
+    assert_eq!((&answer["ok"], answer["data"]["seq"].is_u64()), (&json!(true), true), "{answer}");
+    assert_eq!(hers.next("reaction").await["emoji"], "👍");
+    assert_eq!(hers.call("editMessage", &touch("text", "edited")).await["ok"], true);
+    assert_eq!(his.next("messageEdited").await["text"], "edited");
+    let mut reply = message(&conversation, "a reply");
+    reply["replyTo"] = before["id"].clone();
+    assert_eq!(his.call("sendMessage", &reply).await["ok"], true);
+    assert_eq!(hers.next("message").await["replyTo"]["text"], "edited");
     let (status, body) = readiness(&world.rest).await;
     assert_eq!((status, &body["status"], &body["database"]), (200, &json!("degraded"), &json!(false)), "{body}");
     assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 0");
     drop(frozen);
     well_again(&world).await;
-    assert_eq!(world.history(&ben, &conversation, 21).await.len(), 21, "the backlog is drained");
+    let history = world.history(&ben, &conversation, 22).await;
+    assert_eq!(history.len(), 22, "the backlog is drained");
+    assert_eq!((&history[0]["text"], &history[0]["reactions"][0]["emoji"]), (&json!("edited"), &json!("👍")));
     assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 1");
 
     // Frozen again, and a write is the first to notice: it does not wait out the five seconds it has.

@@ -153,6 +153,29 @@ main(async (base, transport) => {
     assert.equal(onBen.all("message", (one) => one.id === sent.id).length, 1);
   });
 
+  await check("an answer, an edit, an emoji, a pin and a deletion are acknowledged and reach the other", async () => {
+    const sent = await send(onAna, ana, "where is it?");
+    const answer = await send(onBen, ben, "on its way", { replyTo: sent.id, mentions: [ana.id] });
+    const { replyTo, mentions } = await onAna.next("message", (one) => one.id === answer.id);
+    const quote = { id: sent.id, seq: sent.seq, senderId: ana.id, senderName: "Ana", text: "where is it?" };
+    assert.deepEqual([replyTo, mentions], [quote, [ana.id]]);
+    const about = (more) => ({ conversationId: conversation, messageId: sent.id, ...more });
+    for (const [on, asked, more, to, heard, field, value] of [
+      [onAna, "editMessage", { text: "where?" }, onBen, "messageEdited", "text", "where?"],
+      [onBen, "react", { emoji: "\u{1F44D}" }, onAna, "reaction", "emoji", "\u{1F44D}"],
+      [onBen, "pinMessage", {}, onAna, "messagePinned", "on", true],
+      [onAna, "deleteMessage", {}, onBen, "messageDeleted", "scope", "everybody"],
+    ]) {
+      const ack = await on.ask(asked, about(more));
+      assert.equal(ack.ok, true, `${asked} was answered with ${JSON.stringify(ack)}`);
+      assert.deepEqual([ack.data.conversationId, ack.data.messageId], [conversation, sent.id]);
+      const told = await to.next(heard, (one) => one.seq === ack.data.seq);
+      assert.deepEqual([told.messageId, told.messageSeq, told[field]], [sent.id, sent.seq, value]);
+    }
+    const { ok, error } = await onBen.ask("react", about({ emoji: "\u{1F44D}" }));
+    assert.deepEqual([ok, error.code, error.reason], [false, "conflict", "message_deleted"]);
+  });
+
   if (transport === "upgrade") {
     await check("nothing is lost, doubled or moved while a socket is upgraded", async () => {
       for (let round = 0; round < 5; round += 1) await upgradeUnderLoad(round);

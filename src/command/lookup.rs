@@ -1,0 +1,262 @@
+//! The lookup: what a message is right now, for whoever wants to change or to answer it.
+//!
+//! Of recent messages only their places in the log are kept, since most are never touched again: a few bytes for each.
+//! A message that somebody touches is read once: out of the log if it is recent, so that this works while MongoDB is away,
+//! else out of MongoDB and what the log has beyond that. From then on it is kept, bounded by bytes, and the tail keeps it
+//! right: what happens to it passes through [`Lookup::observe`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use moka::sync::Cache;
+
+use crate::broker::Broker;
+use crate::broker::subject::Filter;
+use crate::domain::changing::unknown_message;
+use crate::domain::event::{Body, Stored};
+use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::state::MessageState;
+use crate::error::{Code, Error, Result};
+use crate::store::Store;
+
+/// Bytes of messages kept, about.
+const BYTES: u64 = 32 << 20;
+/// What a message takes beside its words and emoji, about.
+const BESIDE: usize = 512;
+/// Events of a conversation that are read to know a recent message.
+const RECENT: usize = 1_000;
+/// Events of a conversation that MongoDB may not have, at most.
+const UNPROJECTED: usize = 10_000;
+/// Events that wait for a message to be read, at most.
+const WAITING: usize = 64;
+/// Changes of one user to one message that are not stored yet, at most: the limits are checked against what is stored.
+const IN_HAND: usize = 8;
+
+/// The places of recent messages.
+#[derive(Debug, Default)]
+struct Places {
+    seqs: HashMap<MessageId, u64>,
+    order: VecDeque<MessageId>,
+}
+
+impl Places {
+    fn note(&mut self, id: MessageId, seq: u64, limit: usize) {
+        // A message that the log has twice is where it was first.
+        if self.seqs.contains_key(&id) {
+            return;
+        }
+        self.seqs.insert(id, seq);
+        self.order.push_back(id);
+        while self.order.len() > limit {
+            if let Some(gone) = self.order.pop_front() {
+                self.seqs.remove(&gone);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Nothing while it is being read.
+    state: Option<MessageState>,
+    /// What happened to it meanwhile.
+    waiting: Vec<(u64, Body)>,
+    /// Whose changes are on their way to the log.
+    in_hand: Vec<UserId>,
+}
+
+/// A message that somebody has touched.
+#[derive(Debug, Default)]
+pub struct Touched(Mutex<Known>);
+
+/// A change on its way; it counts until this is dropped.
+#[derive(Debug)]
+#[must_use = "it counts until it is dropped"]
+pub struct OnItsWay {
+    touched: Arc<Touched>,
+    user: UserId,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        let mut known = self.touched.known();
+        if let Some(place) = known.in_hand.iter().position(|user| *user == self.user) {
+            known.in_hand.swap_remove(place);
+        }
+    }
+}
+
+impl Touched {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change under this lock is complete before it can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the message as it is now.
+    pub fn look<T>(&self, look: impl FnOnce(&MessageState) -> T) -> Result<T> {
+        self.known().state.as_ref().map(look).ok_or_else(unknown_message)
+    }
+
+    /// One more change of a user; too many at once are refused.
+    pub fn begin(self: &Arc<Self>, user: UserId) -> Result<OnItsWay> {
+        let mut known = self.known();
+        if known.in_hand.iter().filter(|busy| **busy == user).count() >= IN_HAND {
+            return Err(Error::new(Code::RateLimited, "too_many_in_flight", "wait until your changes are stored")
+                .retry_after(std::time::Duration::from_millis(100)));
+        }
+        known.in_hand.push(user);
+        Ok(OnItsWay { touched: self.clone(), user })
+    }
+
+    /// Takes over what happened to it; says whether there is room for more while it is being read.
+    pub fn apply(&self, seq: u64, body: &Body) -> bool {
+        let mut known = self.known();
+        match &mut known.state {
+            Some(state) => {
+                state.apply(seq, body);
+                state.forget_wordings();
+                true
+            }
+            None => {
+                known.waiting.push((seq, body.clone()));
+                known.waiting.len() < WAITING
+            }
+        }
+    }
+
+    fn fill(&self, mut state: MessageState) {
+        let mut known = self.known();
+        for (seq, body) in known.waiting.drain(..) {
+            state.apply(seq, &body);
+        }
+        state.forget_wordings();
+        known.state.get_or_insert(state);
+    }
+
+    fn bytes(&self) -> usize {
+        let known = self.known();
+        let words = |state: &MessageState| {
+            let mentions = state.mentions().len() + state.hidden.len();
+            state.text().len() + mentions * 32 + state.edits.len() * 96 + state.reactions.len() * 128
+        };
+        BESIDE + known.state.as_ref().map_or(0, words)
+    }
+}
+
+/// The lookup; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    broker: Broker,
+    store: Store,
+    /// Places kept, at most.
+    limit: usize,
+    places: Arc<Mutex<Places>>,
+    touched: Cache<MessageId, Arc<Touched>>,
+}
+
+impl Lookup {
+    /// Knows the places of so many recent messages.
+    #[must_use]
+    pub fn new(broker: Broker, store: Store, limit: usize) -> Self {
+        let weight = |_: &MessageId, one: &Arc<Touched>| u32::try_from(one.bytes()).unwrap_or(u32::MAX);
+        let touched = Cache::builder().max_capacity(BYTES).weigher(weight).build();
+        Self { broker, store, limit, places: Arc::default(), touched }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of an event; called by the tail for every event, in order.
+    pub fn observe(&self, stored: &Stored) {
+        let body = &stored.event.body;
+        if let Body::Message(message) = body {
+            self.places().note(message.id, stored.seq, self.limit);
+        } else if let Some(id) = body.changed_message()
+            && let Some(touched) = self.touched.get(&id)
+            && !touched.apply(stored.seq, body)
+        {
+            // Whoever reads it has been at it for long: the next one begins anew.
+            self.touched.invalidate(&id);
+        }
+    }
+
+    /// A message of this conversation that exists for somebody who sees what is behind `from`, and has not deleted it for
+    /// themselves; whoever did that finds it only to do it again.
+    pub async fn find(&self, conversation: ConversationId, id: MessageId, from: u64) -> Result<Arc<Touched>> {
+        let touched = self.touched(conversation, id).await?;
+        let there = touched.look(|state| state.message.conversation_id == conversation && state.seq > from)?;
+        if there { Ok(touched) } else { Err(unknown_message()) }
+    }
+
+    async fn touched(&self, conversation: ConversationId, id: MessageId) -> Result<Arc<Touched>> {
+        // In the cache first and read then: what happens in between waits for it there.
+        let touched = self.touched.get_with(id, Arc::default);
+        if touched.known().state.is_some() {
+            return Ok(touched);
+        }
+        match self.read(conversation, id).await {
+            Ok(state) => {
+                touched.fill(state);
+                // Once more, as its weight is known only now.
+                if self.touched.get(&id).is_some_and(|kept| Arc::ptr_eq(&kept, &touched)) {
+                    self.touched.insert(id, touched.clone());
+                }
+                Ok(touched)
+            }
+            Err(error) => {
+                self.touched.invalidate(&id);
+                Err(error)
+            }
+        }
+    }
+
+    async fn read(&self, conversation: ConversationId, id: MessageId) -> Result<MessageState> {
+        let place = self.places().seqs.get(&id).copied();
+        if let Some(seq) = place {
+            let found = self.broker.read(Filter::Conversation(conversation), seq, RECENT).await?;
+            // A conversation in which much has happened since, or a log that was trimmed that far, is read the other way.
+            if !found.more
+                && let Some(state) = folded(None, id, &found.events)
+            {
+                return Ok(state);
+            }
+        }
+        let newer = self.broker.unprojected(Filter::Conversation(conversation), UNPROJECTED).await?;
+        let stored = self.store.messages_by_id(&[id]).await?.pop();
+        folded(stored, id, &newer).ok_or_else(unknown_message)
+    }
+}
+
+/// A message as it is after these events.
+fn folded(mut state: Option<MessageState>, id: MessageId, events: &[Stored]) -> Option<MessageState> {
+    for stored in events {
+        let body = &stored.event.body;
+        match (&mut state, body) {
+            (None, Body::Message(message)) if message.id == id => {
+                state = Some(MessageState::new(stored.seq, message.clone()));
+            }
+            (Some(state), body) => drop(state.apply(stored.seq, body)),
+            (None, _) => {}
+        }
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_the_first_one_counts() {
+        let mut places = Places::default();
+        for (bits, seq) in [(1, 10), (2, 11), (1, 12), (3, 13)] {
+            places.note(MessageId::from_bits(bits), seq, 2);
+        }
+        assert_eq!(places.seqs.len(), 2);
+        assert_eq!(places.seqs.get(&MessageId::from_bits(1)), None, "the oldest one is gone");
+        assert_eq!(places.seqs.get(&MessageId::from_bits(3)), Some(&13));
+        places.note(MessageId::from_bits(2), 14, 2);
+        assert_eq!(places.seqs.get(&MessageId::from_bits(2)), Some(&11));
+    }
+}

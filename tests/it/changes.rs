@@ -1,0 +1,511 @@
+//! Changing messages: editing, deleting, emoji, pins, answers and mentions.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use shoptalk::app::Roles;
+
+use crate::support::client::{Person, reply};
+use crate::support::until;
+use crate::support::world::{World, message};
+
+/// The path of a message.
+fn path(conversation: &str, id: &Value) -> String {
+    format!("/api/conversations/{conversation}/messages/{}", id.as_str().expect("an id"))
+}
+
+async fn call(person: &Person, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    let mut request = person.rest.request(method, path).bearer_auth(&person.token);
+    if let Some(body) = &body {
+        request = request.json(body);
+    }
+    reply(request.send().await.expect("an answer")).await
+}
+
+async fn edit(person: &Person, conversation: &str, id: &Value, text: &str) -> (u16, Value) {
+    call(person, Method::PATCH, &path(conversation, id), Some(json!({ "text": text }))).await
+}
+
+async fn delete(person: &Person, conversation: &str, id: &Value, scope: &str) -> (u16, Value) {
+    call(person, Method::DELETE, &format!("{}?scope={scope}", path(conversation, id)), None).await
+}
+
+async fn react(person: &Person, method: Method, conversation: &str, id: &Value, emoji: &str) -> (u16, Value) {
+    call(person, method, &format!("{}/reactions/{emoji}", path(conversation, id)), None).await
+}
+
+async fn pin(person: &Person, method: Method, conversation: &str, id: &Value) -> (u16, Value) {
+    call(person, method, &format!("{}/pin", path(conversation, id)), None).await
+}
+
+/// What there is to say about a change on a socket.
+fn change(conversation: &str, id: &Value, more: Value) -> Value {
+    let mut data = json!({ "conversationId": conversation, "messageId": id });
+    for (key, value) in more.as_object().cloned().unwrap_or_default() {
+        data[key] = value;
+    }
+    data
+}
+
+/// A message as a reading shows it.
+async fn shown(person: &Person, conversation: &str, id: &Value) -> Value {
+    let (status, found) = person.get(&path(conversation, id)).await;
+    assert_eq!(status, 200, "{found}");
+    found
+}
+
+async fn page(person: &Person, conversation: &str, query: &str) -> Value {
+    let (status, page) = person.get(&format!("/api/messages/{conversation}{query}")).await;
+    assert_eq!(status, 200, "{page}");
+    page
+}
+
+fn texts(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().expect("a page");
+    items.iter().map(|one| one["text"].as_str().expect("a text").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_heard_shown_and_remembered_everywhere() {
+    let world = World::start().await;
+    let other = world.another(Roles { gateway: true, worker: false }).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let away = ben.at(other.address);
+    let mut his = away.socket().await;
+    let sent = ana.say(&conversation, "first").await;
+    let id = &sent["id"];
+
+    let (status, edited) = edit(&ana, &conversation, id, "second").await;
+    assert_eq!((status, &edited["text"], &edited["seq"]), (200, &json!("second"), &sent["seq"]), "{edited}");
+    let heard = his.next("messageEdited").await;
+    assert_eq!((&heard["messageId"], &heard["text"], &heard["messageSeq"]), (id, &json!("second"), &sent["seq"]));
+    assert_eq!(heard["editedAt"], edited["editedAt"]);
+
+    // Over a socket, at the other instance.
+    let mut hers = ana.at(other.address).socket().await;
+    let third = change(&conversation, id, json!({ "text": "third", "mentions": [ben.id] }));
+    let answer = hers.call("editMessage", &third).await;
+    assert_eq!((&answer["ok"], &answer["data"]["messageId"]), (&json!(true), id), "{answer}");
+    assert!(answer["data"]["seq"].as_u64() > heard["seq"].as_u64());
+    let heard = his.next("messageEdited").await;
+    assert_eq!((&heard["text"], &heard["mentions"]), (&json!("third"), &json!([ben.id])));
+
+    for reader in [&ben, &away] {
+        let found = shown(reader, &conversation, id).await;
+        assert_eq!((&found["text"], &found["mentions"]), (&json!("third"), &json!([ben.id])));
+        let wordings: Vec<&str> =
+            found["wordings"].as_array().expect("a list").iter().filter_map(|one| one["text"].as_str()).collect();
+        assert_eq!(wordings, ["first", "second", "third"], "oldest first");
+        assert_eq!(texts(&page(reader, &conversation, "").await), ["third"]);
+    }
+
+    // The same again is nothing new, for nobody.
+    let again = hers.call("editMessage", &change(&conversation, id, json!({ "text": "third" }))).await;
+    assert_eq!(again, json!({ "ok": true, "data": { "conversationId": conversation, "messageId": id } }));
+    assert!(his.drain("messageEdited").await.is_empty());
+    other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_message_says_nothing_to_anybody() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let mut his = ben.socket().await;
+    let id = ana.say(&conversation, "secret").await["id"].clone();
+    edit(&ana, &conversation, &id, "a secret").await;
+    react(&ben, Method::PUT, &conversation, &id, "👍").await;
+    assert_eq!(pin(&ben, Method::PUT, &conversation, &id).await.0, 200);
+    let mut answer = message(&conversation, "I see");
+    answer["replyTo"] = id.clone();
+    let (status, answer) = ben.post("/api/messages", &answer).await;
+    assert_eq!((status, &answer["replyTo"]["text"]), (201, &json!("a secret")));
+
+    assert_eq!(delete(&ben, &conversation, &id, "everybody").await.1["reason"], "not_allowed", "it is not his");
+    let (status, done) = delete(&ana, &conversation, &id, "everybody").await;
+    assert_eq!((status, done["seq"].is_u64()), (200, true), "{done}");
+    let heard = his.next("messageDeleted").await;
+    assert_eq!((&heard["messageId"], &heard["deletedBy"], &heard["scope"]), (&id, &json!(ana.id), &json!("everybody")));
+    let (status, again) = delete(&ana, &conversation, &id, "everybody").await;
+    assert_eq!((status, again.get("seq")), (200, None), "it is gone already");
+
+    let found = shown(&ben, &conversation, &id).await;
+    assert_eq!((&found["text"], &found["deletedBy"]), (&json!(""), &json!(ana.id)));
+    for field in ["reactions", "editedAt", "pinnedAt", "replyTo", "mentions"] {
+        assert_eq!(found.get(field), None, "{field}");
+    }
+    assert_eq!(found["wordings"], json!([]));
+    let page = page(&ben, &conversation, "").await;
+    assert_eq!(texts(&page), ["", "I see"]);
+    assert_eq!(page["items"][1]["replyTo"]["text"], "", "what quotes it says nothing either");
+    assert!(!page.to_string().contains("secret"), "{page}");
+    assert_eq!(ben.get(&format!("/api/conversations/{conversation}/pins")).await.1["items"], json!([]));
+
+    // And takes nothing more.
+    assert_eq!(edit(&ana, &conversation, &id, "other").await.1["reason"], "message_deleted");
+    for (status, refused) in [
+        react(&ben, Method::PUT, &conversation, &id, "👍").await,
+        react(&ben, Method::DELETE, &conversation, &id, "👍").await,
+        pin(&ben, Method::PUT, &conversation, &id).await,
+    ] {
+        assert_eq!((status, &refused["reason"]), (409, &json!("message_deleted")));
+    }
+    let mut send = message(&conversation, "what?");
+    send["replyTo"] = id;
+    assert_eq!(ben.post("/api/messages", &send).await.1["reason"], "message_deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_deletes_for_themselves_the_others_keep() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let (mut his, mut also_his, mut hers) = (ben.socket().await, ben.socket().await, ana.socket().await);
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        ids.push(ana.say(&conversation, &number.to_string()).await["id"].clone());
+    }
+    for id in &ids[3..7] {
+        let answer = his.call("deleteMessage", &change(&conversation, id, json!({ "scope": "me" }))).await;
+        assert_eq!(answer["ok"], true, "{answer}");
+        assert_eq!(also_his.next("messageDeleted").await["messageId"], *id);
+    }
+    assert!(hers.drain("messageDeleted").await.is_empty(), "nobody else hears of it");
+    let again = his.call("deleteMessage", &change(&conversation, &ids[3], json!({ "scope": "me" }))).await;
+    assert_eq!(again["data"].get("seq"), None, "{again}");
+
+    // Whichever way he pages, he finds everything else once, over pages that are short or empty.
+    for (query, cursor) in [("", "before"), ("&after=00000000000000000000000000", "after")] {
+        let (mut seen, mut next) = (Vec::new(), query.to_owned());
+        for _ in 0..20 {
+            let page = page(&ben, &conversation, &format!("?limit=2{next}")).await;
+            seen.extend(texts(&page));
+            match page["nextCursor"].as_str() {
+                Some(edge) => next = format!("&{cursor}={edge}"),
+                None => break,
+            }
+        }
+        seen.sort();
+        assert_eq!(seen, ["0", "1", "2", "7", "8", "9"], "{cursor}");
+    }
+    assert_eq!(texts(&page(&ana, &conversation, "").await).len(), 10);
+
+    // To him it is not there any more; to others it is.
+    let mut answer = message(&conversation, "to nothing");
+    answer["replyTo"] = ids[3].clone();
+    assert_eq!(ben.post("/api/messages", &answer).await.1["reason"], "unknown_message");
+    let (status, refused) = react(&ben, Method::PUT, &conversation, &ids[3], "👍").await;
+    assert_eq!((status, &refused["reason"]), (404, &json!("unknown_message")));
+    assert_eq!(ben.get(&path(&conversation, &ids[3])).await.0, 404);
+    answer["text"] = json!("to something");
+    assert_eq!(ana.post("/api/messages", &answer).await.0, 201);
+    let quote = |page: &Value| page["items"].as_array().and_then(|all| all.last()).expect("one")["replyTo"].clone();
+    assert_eq!(quote(&page(&ana, &conversation, "").await)["text"], "3");
+    assert_eq!(quote(&page(&ben, &conversation, "").await)["text"], "", "he has deleted what it quotes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_has_each_emoji_once() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    let id = ana.say(&conversation, "hello").await["id"].clone();
+    let thumb = change(&conversation, &id, json!({ "emoji": "👍" }));
+    assert!(his.call("react", &thumb).await["data"]["seq"].is_u64());
+    let heard = hers.next("reaction").await;
+    assert_eq!((&heard["emoji"], &heard["on"], &heard["userId"]), (&json!("👍"), &json!(true), &json!(ben.id)));
+    assert_eq!(his.call("react", &thumb).await["data"].get("seq"), None, "he has it on already");
+    assert_eq!(react(&ana, Method::PUT, &conversation, &id, "👍").await.0, 200);
+    // Two spellings of one heart.
+    assert!(react(&ana, Method::PUT, &conversation, &id, "\u{2764}\u{fe0f}").await.1["seq"].is_u64());
+    assert_eq!(react(&ana, Method::PUT, &conversation, &id, "\u{2764}").await.1.get("seq"), None);
+
+    let expected = json!([
+        { "emoji": "👍", "count": 2, "userIds": [ben.id, ana.id] },
+        { "emoji": "\u{2764}\u{fe0f}", "count": 1, "userIds": [ana.id] },
+    ]);
+    assert_eq!(shown(&ben, &conversation, &id).await["reactions"], expected);
+    let off = change(&conversation, &id, json!({ "emoji": "👍", "on": false }));
+    assert!(his.call("react", &off).await["data"]["seq"].is_u64());
+    assert_eq!(his.call("react", &off).await["data"].get("seq"), None);
+    assert_eq!(react(&ana, Method::DELETE, &conversation, &id, "\u{2764}").await.0, 200);
+    let left = json!([{ "emoji": "👍", "count": 1, "userIds": [ana.id] }]);
+    assert_eq!(shown(&ben, &conversation, &id).await["reactions"], left);
+    assert_eq!(page(&ben, &conversation, "").await["items"][0]["reactions"], left);
+
+    for bad in ["ok", "👍👍", "%20", ":+1:"] {
+        let (status, refused) = react(&ana, Method::PUT, &conversation, &id, bad).await;
+        assert_eq!((status, &refused["reason"]), (400, &json!("malformed_emoji")), "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_are_listed_the_last_one_first() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let mut his = ben.socket().await;
+    let mut ids = Vec::new();
+    for number in 0..52 {
+        ids.push(ana.say(&conversation, &number.to_string()).await["id"].clone());
+    }
+    let pins = || async {
+        let (status, pins) = ben.get(&format!("/api/conversations/{conversation}/pins")).await;
+        assert_eq!(status, 200, "{pins}");
+        texts(&pins)
+    };
+    for id in [&ids[2], &ids[0], &ids[1]] {
+        let (status, done) = pin(&ana, Method::PUT, &conversation, id).await;
+        assert_eq!((status, done["seq"].is_u64()), (200, true), "{done}");
+        let heard = his.next("messagePinned").await;
+        assert_eq!((&heard["messageId"], &heard["on"], &heard["userId"]), (id, &json!(true), &json!(ana.id)));
+    }
+    assert_eq!(pin(&ben, Method::PUT, &conversation, &ids[0]).await.1.get("seq"), None, "it is pinned already");
+    assert_eq!(pins().await, ["1", "0", "2"]);
+    let down = his.call("pinMessage", &change(&conversation, &ids[0], json!({ "on": false }))).await;
+    assert!(down["data"]["seq"].is_u64(), "{down}");
+    assert_eq!(pins().await, ["1", "2"]);
+    assert!(shown(&ben, &conversation, &ids[1]).await["pinnedAt"].is_string());
+
+    for id in &ids[3..51] {
+        assert_eq!(pin(&ana, Method::PUT, &conversation, id).await.0, 200);
+    }
+    assert_eq!(pins().await.len(), 50);
+    let (status, refused) = pin(&ana, Method::PUT, &conversation, &ids[51]).await;
+    assert_eq!((status, &refused["reason"]), (413, &json!("too_many_pins")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_quotes_and_names_whom_it_should() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let eve = world.person("Eve").await;
+    let elsewhere = ana.open(&[&eve]).await;
+    let foreign = ana.say(&elsewhere, "elsewhere").await["id"].clone();
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    let long = "x".repeat(200);
+    let first = ana.say(&conversation, &long).await;
+    let with = |field: &str, value: Value| {
+        let mut send = message(&conversation, "an answer");
+        send[field] = value;
+        send
+    };
+    let mut send = with("replyTo", first["id"].clone());
+    send["mentions"] = json!([ana.id, ben.id, ana.id]);
+    send["clientMessageId"] = json!("answer-1");
+    let sent = his.call("sendMessage", &send).await;
+    assert_eq!(sent["ok"], true, "{sent}");
+    let mut heard = hers.next("message").await;
+    while heard["id"] != sent["data"]["id"] {
+        heard = hers.next("message").await;
+    }
+    let excerpt = format!("{}…", "x".repeat(139));
+    let quote = json!({
+        "id": first["id"], "seq": first["seq"], "senderId": ana.id, "senderName": "Ana", "text": excerpt,
+    });
+    assert_eq!((&heard["replyTo"], &heard["mentions"]), (&quote, &json!([ana.id, ben.id])));
+    let answered = &page(&ana, &conversation, "").await["items"][1];
+    assert_eq!((&answered["replyTo"], &answered["mentions"]), (&quote, &json!([ana.id, ben.id])));
+
+    // The quote says what the first message says now.
+    edit(&ana, &conversation, &first["id"], "in short").await;
+    assert_eq!(page(&ben, &conversation, "").await["items"][1]["replyTo"]["text"], "in short");
+    delete(&ana, &conversation, &first["id"], "everybody").await;
+    assert_eq!(page(&ben, &conversation, "").await["items"][1]["replyTo"]["text"], "");
+    assert_eq!(his.call("sendMessage", &send).await, sent, "sent again, it is what it was");
+
+    let crowd: Vec<String> = (1..=51).map(|number| format!("usr_{number:026}")).collect();
+    for (send, status, reason) in [
+        (with("replyTo", json!("nonsense")), 400, "malformed_id"),
+        (with("replyTo", json!("msg_00000000000000000000000001")), 404, "unknown_message"),
+        (with("replyTo", foreign.clone()), 404, "unknown_message"),
+        (with("replyTo", first["id"].clone()), 409, "message_deleted"),
+        (with("mentions", json!([eve.id])), 400, "mention_not_a_participant"),
+        (with("mentions", json!(["nonsense"])), 400, "malformed_id"),
+        (with("mentions", json!(crowd)), 413, "too_many_mentions"),
+    ] {
+        let (got, refused) = ben.post("/api/messages", &send).await;
+        assert_eq!((got, &refused["reason"]), (status, &json!(reason)), "{send}");
+        assert_eq!(his.call("sendMessage", &send).await["error"]["reason"], reason, "{send}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_change_has_the_same_answer_everywhere_and_changes_nothing() {
+    let world = World::with(Roles::ALL, &[("EDIT_SECONDS", "1")]).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let eve = world.person("Eve").await;
+    let elsewhere = ben.open(&[&eve]).await;
+    let foreign = eve.say(&elsewhere, "elsewhere").await["id"].clone();
+    let hers = ana.say(&conversation, "hers").await["id"].clone();
+    let mine = ben.say(&conversation, "mine").await["id"].clone();
+    let unknown = json!("msg_00000000000000000000000001");
+    let mut socket = ben.socket().await;
+    let tries = AtomicU32::new(0);
+    let once_more = || async {
+        let text = tries.fetch_add(1, Ordering::Relaxed).to_string();
+        edit(&ben, &conversation, &mine, &text).await
+    };
+    until("the end of the time to edit", once_more, |(status, _)| *status == 409).await;
+    let before = page(&ben, &conversation, "").await;
+
+    let text = |text: &str| json!({ "text": text });
+    let long = "x".repeat(8_001);
+    for (event, place, id, more, status, reason) in [
+        ("editMessage", &conversation, &mine, text("later"), 409, "edit_too_late"),
+        ("editMessage", &conversation, &hers, text("not his"), 403, "not_allowed"),
+        ("editMessage", &conversation, &mine, text(" "), 400, "empty_text"),
+        ("editMessage", &conversation, &mine, text(&long), 413, "text_too_long"),
+        ("editMessage", &conversation, &mine, text("a\u{7}"), 400, "control_characters"),
+        ("editMessage", &conversation, &mine, json!({}), 400, "missing_field"),
+        (
+            "editMessage",
+            &conversation,
+            &mine,
+            json!({ "text": "x", "mentions": [eve.id] }),
+            400,
+            "mention_not_a_participant",
+        ),
+        ("editMessage", &conversation, &unknown, text("x"), 404, "unknown_message"),
+        ("editMessage", &conversation, &foreign, text("x"), 404, "unknown_message"),
+        ("editMessage", &conversation, &json!("nonsense"), text("x"), 400, "malformed_id"),
+        ("deleteMessage", &conversation, &hers, json!({}), 403, "not_allowed"),
+        ("deleteMessage", &conversation, &hers, json!({ "scope": "some" }), 400, "unknown_scope"),
+        ("deleteMessage", &conversation, &foreign, json!({ "scope": "me" }), 404, "unknown_message"),
+        ("deleteMessage", &conversation, &unknown, json!({ "scope": "me" }), 404, "unknown_message"),
+        ("react", &conversation, &hers, json!({ "emoji": "yes" }), 400, "malformed_emoji"),
+        ("react", &conversation, &foreign, json!({ "emoji": "👍" }), 404, "unknown_message"),
+        ("pinMessage", &conversation, &foreign, json!({}), 404, "unknown_message"),
+    ] {
+        let answer = socket.call(event, &change(place, id, more.clone())).await;
+        assert_eq!(answer["error"]["reason"], reason, "{event} {more}: {answer}");
+        let (got, refused) = match event {
+            "editMessage" => call(&ben, Method::PATCH, &path(place, id), Some(more.clone())).await,
+            "deleteMessage" => delete(&ben, place, id, more["scope"].as_str().unwrap_or("everybody")).await,
+            "react" => react(&ben, Method::PUT, place, id, more["emoji"].as_str().expect("one")).await,
+            _ => pin(&ben, Method::PUT, place, id).await,
+        };
+        assert_eq!((got, &refused["reason"]), (status, &json!(reason)), "{event} {more}");
+        assert_eq!(refused["message"], answer["error"]["message"]);
+    }
+    // Outsiders learn nothing, on any way.
+    let mut hers = eve.socket().await;
+    for event in ["editMessage", "deleteMessage", "react", "pinMessage"] {
+        let data = change(&conversation, &mine, json!({ "text": "x", "emoji": "👍" }));
+        assert_eq!(hers.call(event, &data).await["error"]["reason"], "not_a_participant", "{event}");
+        let mut claimed = data.clone();
+        claimed["userId"] = json!(ana.id);
+        assert_eq!(hers.call(event, &claimed).await["error"]["reason"], "identity_mismatch", "{event}");
+    }
+    for path in [path(&conversation, &mine), format!("/api/conversations/{conversation}/pins")] {
+        let (status, refused) = eve.get(&path).await;
+        assert_eq!((status, &refused["reason"]), (403, &json!("not_a_participant")), "{path}");
+    }
+    assert_eq!(page(&ben, &conversation, "").await, before, "nothing has changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_and_a_deletion_at_once_end_in_the_same_everywhere() {
+    let world = World::start().await;
+    let other = world.another(Roles { gateway: true, worker: false }).await;
+    let (ana, ben, conversation) = world.pair().await;
+    for round in 0..10 {
+        let id = ana.say(&conversation, &format!("secret {round}")).await["id"].clone();
+        let there = ana.at(other.address);
+        let (edited, deleted) = tokio::join!(
+            edit(&there, &conversation, &id, "another secret"),
+            delete(&ana, &conversation, &id, "everybody")
+        );
+        assert_eq!(deleted.0, 200, "{deleted:?}");
+        assert!(edited.0 == 200 || edited.1["reason"] == "message_deleted", "{edited:?}");
+        for reader in [&ben, &ben.at(other.address)] {
+            let found = shown(reader, &conversation, &id).await;
+            assert_eq!((&found["text"], found["deletedAt"].is_string()), (&json!(""), true), "{found}");
+        }
+    }
+    let last = until(
+        "the last of them in the list",
+        || ben.get("/api/conversations"),
+        |(_, list): &(u16, Value)| list["items"][0]["lastMessage"]["text"] == "",
+    )
+    .await;
+    assert!(!last.1.to_string().contains("secret"), "{}", last.1);
+    other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_message_in_a_list_is_as_it_is_now() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    ana.say(&conversation, "before").await;
+    let id = ana.say(&conversation, "first").await["id"].clone();
+    let last = || async {
+        let (_, list) = ben.get("/api/conversations").await;
+        let (_, one) = ben.get(&format!("/api/conversations/{conversation}")).await;
+        assert_eq!(list["items"][0]["lastMessage"], one["lastMessage"]);
+        one["lastMessage"].clone()
+    };
+    assert_eq!(last().await["text"], "first");
+    edit(&ana, &conversation, &id, "second").await;
+    assert_eq!((&last().await["id"], &last().await["text"]), (&id, &json!("second")));
+    delete(&ana, &conversation, &id, "everybody").await;
+    assert_eq!((&last().await["id"], &last().await["text"]), (&id, &json!("")), "that it was there is still said");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_resumes_hears_what_happened_to_messages() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let mut his = ben.socket().await;
+    let kept = ana.say(&conversation, "kept").await["id"].clone();
+    let gone = ana.say(&conversation, "gone").await["id"].clone();
+    his.next("message").await;
+    let cursor = his.next("message").await["cursor"].as_str().expect("a cursor").to_owned();
+    drop(his);
+    edit(&ana, &conversation, &kept, "edited").await;
+    react(&ana, Method::PUT, &conversation, &kept, "👍").await;
+    pin(&ana, Method::PUT, &conversation, &kept).await;
+    delete(&ana, &conversation, &gone, "everybody").await;
+    delete(&ana, &conversation, &kept, "me").await;
+    let later = world.another(Roles { gateway: true, worker: false }).await;
+    for address in [ben.rest.address, later.address] {
+        let mut his = ben.at(address).resume(&cursor).await;
+        let told = his.frames_until("synced").await;
+        let names: Vec<&str> = told.iter().filter_map(|frame| frame["event"].as_str()).collect();
+        let changes: Vec<&str> =
+            names.into_iter().filter(|name| name.starts_with("message") || *name == "reaction").collect();
+        assert_eq!(changes, ["messageEdited", "reaction", "messagePinned", "messageDeleted"], "{told:#?}");
+    }
+    later.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_lands_in_the_middle() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let mut ids = Vec::new();
+    for number in 0..21 {
+        ids.push(ana.say(&conversation, &number.to_string()).await["id"].clone());
+    }
+    let around = |id: &Value, limit: u32| format!("?limit={limit}&around={}", id.as_str().expect("an id"));
+    let numbers = |range: std::ops::Range<u32>| range.map(|number| number.to_string()).collect::<Vec<_>>();
+    let middle = page(&ben, &conversation, &around(&ids[10], 5)).await;
+    assert_eq!(texts(&middle), numbers(8..13));
+    assert_eq!(middle.get("nextCursor"), None, "it goes both ways");
+    let cursor = |page: &Value, name: &str| page[name].as_str().expect(name).to_owned();
+    let older = page(&ben, &conversation, &format!("?limit=20&before={}", cursor(&middle, "olderCursor"))).await;
+    assert_eq!(texts(&older), numbers(0..8));
+    let newer = page(&ben, &conversation, &format!("?limit=20&after={}", cursor(&middle, "newerCursor"))).await;
+    assert_eq!(texts(&newer), numbers(13..21));
+    let first = page(&ben, &conversation, &around(&ids[0], 6)).await;
+    assert_eq!((texts(&first), first.get("olderCursor")), (numbers(0..4), None), "nothing is before the first one");
+    assert_eq!(texts(&page(&ben, &conversation, &around(&ids[20], 6)).await), numbers(18..21));
+    let one = page(&ben, &conversation, &around(&ids[7], 1)).await;
+    assert_eq!((texts(&one), one["olderCursor"].is_string()), (numbers(7..8), true));
+    for (query, reason) in [
+        ("?around=msg_00000000000000000000000001".to_owned(), "unknown_anchor"),
+        ("?around=nonsense".to_owned(), "malformed_id"),
+        (format!("{}&before={}", around(&ids[0], 5), cursor(&middle, "olderCursor")), "contradicting_cursors"),
+    ] {
+        let (status, refused) = ben.get(&format!("/api/messages/{conversation}{query}")).await;
+        assert_eq!((status, &refused["reason"]), (400, &json!(reason)), "{query}");
+    }
+}
