@@ -99,6 +99,7 @@ impl MessagesApi {
     }
 
     /// A conversation's history, oldest first; the newest page unless asked otherwise
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the request")]
     #[oai(path = "/:conversation_id", method = "get", operation_id = "listMessages")]
     async fn list(
         &self,

@@ -111,16 +111,13 @@ impl Touched {
     /// Takes over what happened to it; says whether there is room for more while it is being read.
     pub fn apply(&self, seq: u64, body: &Body) -> bool {
         let mut known = self.known();
-        match &mut known.state {
-            Some(state) => {
-                state.apply(seq, body);
-                state.forget_wordings();
-                true
-            }
-            None => {
-                known.waiting.push((seq, body.clone()));
-                known.waiting.len() < WAITING
-            }
+        if let Some(state) = &mut known.state {
+            state.apply(seq, body);
+            state.forget_wordings();
+            true
+        } else {
+            known.waiting.push((seq, body.clone()));
+            known.waiting.len() < WAITING
         }
     }
 
@@ -246,6 +243,51 @@ fn folded(mut state: Option<MessageState>, id: MessageId, events: &[Stored]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::change::Edit;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::event::{Event, VERSION};
+    use crate::domain::ids::EventId;
+    use crate::domain::message::{Kind, Message};
+
+    const ID: MessageId = MessageId::from_bits(4);
+    const HERE: ConversationId = ConversationId::from_bits(5);
+    const ANA: UserId = UserId::from_bits(1);
+
+    fn said() -> Message {
+        Message {
+            id: ID,
+            conversation_id: HERE,
+            sender_id: ANA,
+            sender_name: "Ana".into(),
+            kind: Kind::Text,
+            text: "first".into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
+            client_message_id: None,
+            created_at: Timestamp::from_millis(0),
+        }
+    }
+
+    fn edit(text: &str) -> Body {
+        Body::Edit(Edit {
+            message_id: ID,
+            conversation_id: HERE,
+            message_seq: 7,
+            text: text.into(),
+            mentions: Vec::new(),
+            edited_at: Timestamp::from_millis(0),
+        })
+    }
+
+    fn stored(seq: u64, body: Body) -> Stored {
+        let (id, occurred_at) = (EventId::from_bits(u128::from(seq)), Timestamp::from_millis(0));
+        Stored { seq, event: Event { id, version: VERSION, actor: ANA, occurred_at, recipients: vec![ANA], body } }
+    }
+
+    fn text(touched: &Touched) -> Option<String> {
+        touched.look(|state| state.text().to_owned()).ok()
+    }
 
     #[test]
     fn places_are_bounded_and_the_first_one_counts() {
@@ -258,5 +300,37 @@ mod tests {
         assert_eq!(places.seqs.get(&MessageId::from_bits(3)), Some(&13));
         places.note(MessageId::from_bits(2), 14, 2);
         assert_eq!(places.seqs.get(&MessageId::from_bits(2)), Some(&11));
+    }
+
+    #[test]
+    fn what_happens_while_a_message_is_read_is_not_lost() {
+        let touched = Touched::default();
+        assert!(touched.apply(9, &edit("third")));
+        assert_eq!(text(&touched), None, "it is not there yet");
+        let read = folded(None, ID, &[stored(7, Body::Message(said())), stored(8, edit("second"))]);
+        touched.fill(read.expect("it is in the log"));
+        assert_eq!(text(&touched).as_deref(), Some("third"));
+        // Somebody else has read it at the same time, a moment before.
+        touched.fill(MessageState::new(7, said()));
+        assert_eq!(text(&touched).as_deref(), Some("third"));
+        assert!(touched.apply(8, &edit("late")), "told again, in the wrong order");
+        assert_eq!(text(&touched).as_deref(), Some("third"));
+    }
+
+    #[test]
+    fn whoever_reads_for_ever_is_not_waited_for() {
+        let touched = Touched::default();
+        let taken = (0..1_000).take_while(|seq| touched.apply(*seq, &edit("again"))).count();
+        assert_eq!(taken, WAITING - 1);
+    }
+
+    #[test]
+    fn somebody_has_only_so_many_changes_in_hand() {
+        let touched = Arc::<Touched>::default();
+        let mut in_hand: Vec<OnItsWay> = (0..IN_HAND).map(|_| touched.begin(ANA).expect("not too many")).collect();
+        assert_eq!(touched.begin(ANA).err().map(|error| error.reason()), Some("too_many_in_flight"));
+        assert!(touched.begin(UserId::from_bits(2)).is_ok(), "others are free");
+        in_hand.pop();
+        assert!(touched.begin(ANA).is_ok());
     }
 }

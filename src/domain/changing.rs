@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(done(&mut state, &react("👍", false), BEN, SAID), Ok(false), "it was not there");
         assert_eq!(done(&mut state, &react("👍", true), BEN, SAID), Ok(true));
         assert_eq!(done(&mut state, &react("👍", true), BEN, SAID), Ok(false));
-        let others: Vec<&str> = emojis::iter().map(|one| one.as_str()).filter(|one| *one != "👍").collect();
+        let others: Vec<&str> = emojis::iter().map(emojis::Emoji::as_str).filter(|one| *one != "👍").collect();
         for emoji in &others[..EMOJI_LIMIT - 1] {
             assert_eq!(done(&mut state, &react(emoji, true), BEN, SAID), Ok(true));
         }

@@ -20,6 +20,7 @@ mod preferences;
 mod presence;
 mod refusals;
 mod resume;
+mod shown;
 mod shutdown;
 mod socketio;
 mod typing;
