@@ -80,8 +80,10 @@ struct ParticipantBody {
     name: Option<String>,
     /// As what: buyer, seller, agent or owner.
     role: String,
-    /// The seq up to which they have read.
+    /// The seq up to which they have read, as far as they show it.
     read_seq: u64,
+    /// The seq up to which messages have come to them.
+    delivered_seq: u64,
 }
 
 /// The newest message of a conversation.
@@ -118,6 +120,8 @@ struct ConversationBody {
     created_at: String,
     /// Its newest message.
     last_message: Option<LastMessageBody>,
+    /// How many messages of others the caller has not read: 0 to 100, and 100 means that many or more.
+    unread: u32,
 }
 
 /// A page of conversations.
@@ -166,7 +170,8 @@ impl From<Context> for ContextBody {
 
 impl From<View> for ConversationBody {
     fn from(view: View) -> Self {
-        let View { conversation, mut names, marks, last_message, .. } = view;
+        let View { conversation, mut names, marks, last_message, unread, .. } = view;
+        let marks = |user| marks.get(&user).copied().unwrap_or_default();
         Self {
             id: conversation.id.to_string(),
             kind: match conversation.kind {
@@ -181,7 +186,8 @@ impl From<View> for ConversationBody {
                     user_id: participant.user_id.to_string(),
                     name: names.remove(&participant.user_id),
                     role: participant.role.word().into(),
-                    read_seq: marks.get(&participant.user_id).map_or(0, |marks| marks.shown),
+                    read_seq: marks(participant.user_id).read,
+                    delivered_seq: marks(participant.user_id).delivered.max(marks(participant.user_id).shown),
                 })
                 .collect(),
             context: conversation.context.map(ContextBody::from),
@@ -194,6 +200,7 @@ impl From<View> for ConversationBody {
                 text: excerpt(last.text()),
                 created_at: last.message.created_at.to_string(),
             }),
+            unread,
         }
     }
 }

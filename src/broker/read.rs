@@ -38,6 +38,11 @@ impl Broker {
     /// The events that fit a filter and may not be in MongoDB yet. More than `limit` are refused: whoever was shown a part of
     /// them would take it for the whole.
     pub async fn unprojected(&self, filter: Filter, limit: usize) -> Result<Vec<Stored>> {
+        self.behind(filter, limit).await.map(|(_, events)| events)
+    }
+
+    /// The same, and the place behind which they are: MongoDB has everything up to there.
+    pub async fn behind(&self, filter: Filter, limit: usize) -> Result<(u64, Vec<Stored>)> {
         let floor = self.projected().await?;
         let found = self.read(filter, floor + 1, limit).await?;
         if found.more {
@@ -47,7 +52,7 @@ impl Broker {
             )
             .retry_after(PATIENCE));
         }
-        Ok(found.events)
+        Ok((floor, found.events))
     }
 
     /// The events that fit a filter, from this seq on, at most about `limit`. Events that cannot be read are left out: they are

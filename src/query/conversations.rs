@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Queries, overlay};
+use super::{Queries, overlay, unread};
 use crate::auth::Actor;
 use crate::broker::subject::Filter;
 use crate::domain::conversation::{Conversation, foreign};
@@ -29,39 +29,86 @@ pub struct View {
     pub conversation: Conversation,
     /// The names of its participants.
     pub names: HashMap<UserId, String>,
-    /// How far each participant is.
+    /// How far each participant is, as far as the caller is to know: of others, what is shown.
     pub marks: HashMap<UserId, Marks>,
     /// What it is to the caller.
     pub settings: Settings,
     /// Its newest message.
     pub last_message: Option<MessageState>,
+    /// How many messages the caller has not read; 100 means that many or more.
+    pub unread: u32,
+}
+
+/// What MongoDB may not have.
+#[derive(Debug)]
+struct Newer {
+    /// Everything up to here it has.
+    floor: u64,
+    events: Vec<Arc<Stored>>,
+}
+
+impl Newer {
+    fn iter(&self) -> impl Iterator<Item = &Stored> + Clone {
+        self.events.iter().map(AsRef::as_ref)
+    }
+
+    fn unread(&self, user: UserId) -> unread::Newer {
+        unread::Newer::of(user, self.floor, self.iter())
+    }
+}
+
+/// Somebody's marks as this user may see them.
+fn seen_by(user: UserId, whose: UserId, marks: Marks) -> Marks {
+    Marks { read: if whose == user { marks.read } else { marks.shown }, ..marks }
 }
 
 impl Queries {
     /// The caller's conversations, the most recently active first.
     pub async fn conversations(&self, actor: &Actor, before: Option<Edge>, limit: u32) -> Result<Page<View>> {
         actor.check_expiry(self.clock.now())?;
-        let newer = if before.is_none() { self.newer_of(actor.user_id).await? } else { Vec::new() };
-        let mut page = self.store.conversations_of(actor.user_id, before, limit).await?;
-        self.lay_over(&mut page, &newer, limit as usize).await?;
-        let newer = newer.iter().map(AsRef::as_ref);
-        Ok(Page { next: page.next, items: self.views(actor.user_id, page.items, newer).await? })
+        let (mut page, newer) = self.page_of(actor.user_id, before, limit).await?;
+        let items = std::mem::take(&mut page.items);
+        Ok(Page { next: page.next, items: self.views(actor.user_id, items, &newer).await? })
+    }
+
+    /// The most recent conversations of a user, and what MongoDB may not have of them.
+    pub(super) async fn recent_conversations(&self, user: UserId, limit: u32) -> Result<(Page<Listed>, unread::Newer)> {
+        let (page, newer) = self.page_of(user, None, limit).await?;
+        Ok((page, newer.unread(user)))
+    }
+
+    async fn page_of(&self, user: UserId, before: Option<Edge>, limit: u32) -> Result<(Page<Listed>, Newer)> {
+        let newer = self.newer_of(user).await?;
+        let mut page = self.store.conversations_of(user, before, limit).await?;
+        self.lay_over(&mut page, &newer.events, before, limit as usize).await?;
+        Ok((page, newer))
     }
 
     /// Events of a user that MongoDB may not have, as far as the window reaches back.
-    async fn newer_of(&self, user: UserId) -> Result<Vec<Arc<Stored>>> {
+    async fn newer_of(&self, user: UserId) -> Result<Newer> {
         let (floor, head) = tokio::try_join!(self.broker.projected(), self.broker.head())?;
         self.recent.reaches(head, CATCH_UP).await;
-        Ok(self.recent.since(user, floor, NEWER).map_or_else(Vec::new, |since| since.events))
+        Ok(match self.recent.since(user, floor, NEWER) {
+            Some(since) => Newer { floor, events: since.events },
+            // MongoDB alone is what there is to show.
+            None => Newer { floor: u64::MAX, events: Vec::new() },
+        })
     }
 
-    /// Brings the first page up to date.
-    async fn lay_over(&self, page: &mut Page<Listed>, newer: &[Arc<Stored>], limit: usize) -> Result<()> {
+    /// Brings a page up to date. What has happened since may bring a conversation to the first one.
+    async fn lay_over(
+        &self,
+        page: &mut Page<Listed>,
+        newer: &[Arc<Stored>],
+        before: Option<Edge>,
+        limit: usize,
+    ) -> Result<()> {
         let mut last_edge = page.next;
         for stored in newer {
             let Some(id) = stored.event.body.conversation() else { continue };
             if !page.items.iter().any(|listed| listed.conversation.id == id) {
-                let moves_up = matches!(stored.event.body, Body::Message(_) | Body::Conversation(_));
+                let moves_up =
+                    before.is_none() && matches!(stored.event.body, Body::Message(_) | Body::Conversation(_));
                 if !moves_up {
                     continue;
                 }
@@ -86,35 +133,37 @@ impl Queries {
     pub async fn conversation(&self, actor: &Actor, id: ConversationId) -> Result<View> {
         actor.check_expiry(self.clock.now())?;
         let entry = self.directory.for_participant(id, actor.user_id).await?;
-        let newer = self.unprojected(Filter::Conversation(id), overlay::LIMIT).await?;
+        let (floor, events) = self.behind(Filter::Conversation(id), overlay::LIMIT).await?;
+        let newer = Newer { floor, events: events.into_iter().map(Arc::new).collect() };
         let stored = self.store.conversation(id).await?;
         let mut listed = stored.unwrap_or_else(|| Listed::fresh(entry.conversation.clone(), entry.seq()));
-        for stored in &newer {
+        for stored in &newer.events {
             overlay::apply(&mut listed, stored);
         }
-        self.views(actor.user_id, vec![listed], newer.iter()).await?.pop().ok_or_else(foreign)
+        self.views(actor.user_id, vec![listed], &newer).await?.pop().ok_or_else(foreign)
     }
 
     /// A conversation that was just opened or found, as a client shows it. MongoDB may not have it yet.
     pub async fn opened(&self, actor: &Actor, conversation: Conversation, created: bool) -> Result<View> {
-        let listed = if created { None } else { self.store.conversation(conversation.id).await? };
-        let listed = listed.unwrap_or_else(|| Listed::fresh(conversation, 0));
-        self.views(actor.user_id, vec![listed], [].into_iter()).await?.pop().ok_or_else(foreign)
+        if !created {
+            return self.conversation(actor, conversation.id).await;
+        }
+        let newer = Newer { floor: 0, events: Vec::new() };
+        self.views(actor.user_id, vec![Listed::fresh(conversation, 0)], &newer).await?.pop().ok_or_else(foreign)
     }
 
     /// Conversations as this user is shown them. `newer` is what MongoDB may not have of them.
-    async fn views<'a>(
-        &self,
-        user: UserId,
-        listed: Vec<Listed>,
-        newer: impl Iterator<Item = &'a Stored>,
-    ) -> Result<Vec<View>> {
+    async fn views(&self, user: UserId, listed: Vec<Listed>, newer: &Newer) -> Result<Vec<View>> {
         let mut ids: Vec<UserId> = listed.iter().flat_map(|one| one.conversation.users()).collect();
         ids.sort_unstable();
         ids.dedup();
         let last: Vec<MessageId> = listed.iter().filter_map(|one| one.last_message.map(|last| last.id)).collect();
-        let (users, mut said) = tokio::try_join!(self.store.users(&ids), self.store.messages_by_id(&last))?;
-        overlay::lay_over(&mut said, newer, |_| true);
+        let (users, mut said, unread) = tokio::try_join!(
+            self.store.users(&ids),
+            self.store.messages_by_id(&last),
+            self.unread(user, &listed, newer.unread(user), unread::SHOWN),
+        )?;
+        overlay::lay_over(&mut said, newer.iter(), |_| true);
         let names: HashMap<UserId, String> = users.into_iter().map(|user| (user.id, user.name.into())).collect();
         let mut said: HashMap<MessageId, MessageState> =
             said.into_iter().map(|state| (state.message.id, state)).collect();
@@ -127,9 +176,10 @@ impl Queries {
                     .users()
                     .filter_map(|user| names.get(&user).map(|name| (user, name.clone())))
                     .collect(),
-                marks: one.marks,
+                marks: one.marks.into_iter().map(|(whose, marks)| (whose, seen_by(user, whose, marks))).collect(),
                 settings: one.settings.get(&user).copied().unwrap_or_default(),
                 last_message: last.filter(|state| state.seq > from && !state.is_hidden_from(user)),
+                unread: unread.get(&one.conversation.id).copied().unwrap_or(0),
                 conversation: one.conversation,
             }
         };

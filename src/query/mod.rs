@@ -8,6 +8,7 @@ mod overlay;
 pub mod preferences;
 pub mod recent;
 pub mod sync;
+pub mod unread;
 pub mod users;
 
 use std::sync::Arc;

@@ -21,9 +21,14 @@ impl Queries {
     /// The events that MongoDB may not have, at most so many. While the broker is away nobody can say what those are: a
     /// history that may lack what its reader has just been told is stored is refused, not shown.
     pub(super) async fn unprojected(&self, filter: Filter, limit: usize) -> Result<Vec<Stored>> {
+        self.behind(filter, limit).await.map(|(_, events)| events)
+    }
+
+    /// The same, and the place behind which they are: MongoDB has everything up to there.
+    pub(super) async fn behind(&self, filter: Filter, limit: usize) -> Result<(u64, Vec<Stored>)> {
         // What MongoDB has is needed as well.
         self.store.admit()?;
-        self.broker.unprojected(filter, limit).await
+        self.broker.behind(filter, limit).await
     }
 }
 

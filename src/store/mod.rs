@@ -19,6 +19,7 @@ pub mod places;
 mod preferences;
 pub mod sessions;
 mod touch;
+pub mod unread;
 pub mod users;
 
 use std::future::{Future, IntoFuture};
