@@ -20,6 +20,7 @@ use crate::command::directory::Directory;
 use crate::command::limits::Limits;
 use crate::command::lookup::Lookup;
 use crate::command::preferences::Preferred;
+use crate::command::receipts::Receipts;
 use crate::command::resends::Resends;
 use crate::config::Config;
 use crate::consumer::notify::Notify;
@@ -148,6 +149,7 @@ impl App {
             let lookup = Lookup::new(broker.clone(), store.clone(), config.sockets.window);
             let commands = Commands {
                 broker: broker.clone(),
+                receipts: Receipts::start(publisher.clone(), clock.clone(), &lifecycle),
                 publisher,
                 store: store.clone(),
                 directory: directory.clone(),

@@ -11,6 +11,7 @@ mod messages;
 mod notifications;
 mod preferences;
 mod presence;
+mod receipts;
 mod sync;
 mod text;
 mod users;
@@ -80,6 +81,7 @@ type Resources = (
     preferences::PreferencesApi,
     presence::PresenceApi,
     conversations::ConversationsApi,
+    receipts::ReceiptsApi,
     messages::MessagesApi,
     changes::ChangesApi,
     notifications::NotificationsApi,
@@ -99,6 +101,7 @@ pub fn service() -> Api {
         preferences::PreferencesApi,
         presence::PresenceApi,
         conversations::ConversationsApi,
+        receipts::ReceiptsApi,
         messages::MessagesApi,
         changes::ChangesApi,
         notifications::NotificationsApi,

@@ -5,16 +5,17 @@
 //! change passes through [`Directory::observe`], and an older state never replaces a newer one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::sync::Cache;
 
 use crate::auth::Actor;
 use crate::broker::Broker;
-use crate::broker::subject::{ChatKind, Subject};
+use crate::broker::subject::{ChatKind, Filter, Subject};
 use crate::domain::conversation::{Conversation, Participant, foreign};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
+use crate::domain::receipt::Marks;
 use crate::domain::rights::{self, Act, Who};
 use crate::error::Result;
 use crate::store::Store;
@@ -22,6 +23,8 @@ use crate::store::messages::Sight;
 
 /// Conversations kept, at most; one with two participants takes about 400 bytes.
 const KEPT: u64 = 50_000;
+/// Events of a conversation that are looked through for marks that MongoDB does not have yet, at most.
+const NEWER: usize = 1_000;
 
 /// A conversation as the live path knows it.
 #[derive(Debug)]
@@ -32,13 +35,41 @@ pub struct Entry {
     seq: u64,
     /// The seq of its newest message as far as known; zero if nobody has asked yet.
     head: AtomicU64,
-    /// The marks that participants are known to have reached.
-    read: Mutex<Vec<(UserId, u64)>>,
+    /// The marks that participants are known to have reached; further ones may be there.
+    marks: Mutex<Known>,
+}
+
+/// What is known of marks.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    marks: Vec<(UserId, Marks)>,
+    /// Nobody is further than that.
+    whole: bool,
+}
+
+impl Known {
+    fn of(&mut self, user: UserId) -> &mut Marks {
+        let place = self.marks.iter().position(|(known, _)| *known == user).unwrap_or_else(|| {
+            self.marks.push((user, Marks::default()));
+            self.marks.len() - 1
+        });
+        &mut self.marks[place].1
+    }
 }
 
 impl Entry {
     fn new(conversation: Conversation, seq: u64) -> Self {
-        Self { conversation, seq, head: AtomicU64::new(0), read: Mutex::default() }
+        Self { conversation, seq, head: AtomicU64::new(0), marks: Mutex::default() }
+    }
+
+    /// Another state of the same conversation; what else is known of it still holds.
+    fn succeed(&self, old: &Self) {
+        self.head.fetch_max(old.head.load(Ordering::Acquire), Ordering::AcqRel);
+        *self.marks() = old.marks().clone();
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Known> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What exists for somebody who is in it.
@@ -69,18 +100,14 @@ impl Entry {
         self.seq
     }
 
-    /// Whether this participant is known to have read up to here.
-    pub(super) fn has_read(&self, user: UserId, seq: u64) -> bool {
-        self.read.lock().is_ok_and(|read| read.iter().any(|(reader, mark)| *reader == user && *mark >= seq))
+    /// How far a participant is known to be.
+    pub(super) fn known(&self, user: UserId) -> Marks {
+        self.marks().marks.iter().find(|(known, _)| *known == user).map_or_else(Marks::default, |(_, marks)| *marks)
     }
 
-    fn note_read(&self, user: UserId, seq: u64) {
-        if let Ok(mut read) = self.read.lock() {
-            match read.iter_mut().find(|(reader, _)| *reader == user) {
-                Some((_, mark)) => *mark = seq.max(*mark),
-                None => read.push((user, seq)),
-            }
-        }
+    /// A participant is this far, or further.
+    pub(super) fn note(&self, user: UserId, marks: Marks) {
+        self.marks().of(user).join(marks);
     }
 }
 
@@ -147,6 +174,35 @@ impl Directory {
         Ok(entry.head.fetch_max(newest, Ordering::AcqRel).max(newest))
     }
 
+    /// The same, as the log says right now: this instance may be a moment behind.
+    pub async fn newest(&self, entry: &Entry) -> Result<u64> {
+        let newest = self.broker.last(Subject::Chat(entry.conversation.id, ChatKind::Message)).await?;
+        let newest = newest.map_or(0, |newest| newest.seq);
+        Ok(entry.head.fetch_max(newest, Ordering::AcqRel).max(newest))
+    }
+
+    /// Finds out how far the participants are; from then on the tail keeps it right.
+    pub(super) async fn recall(&self, entry: &Entry) -> Result<()> {
+        if entry.marks().whole {
+            return Ok(());
+        }
+        let id = entry.conversation.id;
+        let floor = self.broker.projected().await?;
+        let newer = self.broker.read(Filter::Conversation(id), floor + 1, NEWER).await?;
+        let stored = self.store.conversation(id).await?;
+        let mut known = entry.marks();
+        for (user, marks) in stored.into_iter().flat_map(|listed| listed.marks) {
+            known.of(user).join(marks);
+        }
+        for stored in newer.events {
+            if let Body::Receipt(receipt) = stored.event.body {
+                known.of(receipt.user_id).apply(&receipt);
+            }
+        }
+        known.whole = !newer.more;
+        Ok(())
+    }
+
     /// Takes note of an event; called by the tail for every event, in order.
     pub fn observe(&self, stored: &Stored) {
         match &stored.event.body {
@@ -158,7 +214,7 @@ impl Directory {
             }
             Body::Receipt(receipt) => {
                 if let Some(entry) = self.entries.get(&receipt.conversation_id) {
-                    entry.note_read(receipt.user_id, receipt.read_seq);
+                    entry.marks().of(receipt.user_id).apply(receipt);
                 }
             }
             _ => {}
@@ -173,7 +229,11 @@ impl Directory {
             .entry(id)
             .and_upsert_with(|kept| match kept {
                 Some(kept) if kept.value().seq >= seq => kept.into_value(),
-                _ => new,
+                Some(kept) => {
+                    new.succeed(kept.value());
+                    new
+                }
+                None => new,
             })
             .into_value()
     }

@@ -4,6 +4,7 @@
 //! they are plain synchronous writes to MongoDB.
 
 pub mod accounts;
+mod bursts;
 pub mod changes;
 pub mod conversations;
 pub mod directory;
@@ -30,6 +31,7 @@ use directory::Directory;
 use limits::Limits;
 use lookup::Lookup;
 use preferences::Preferred;
+use receipts::Receipts;
 use resends::Resends;
 
 /// Everything a command needs; cheap to clone.
@@ -41,6 +43,7 @@ pub struct Commands {
     pub(crate) directory: Directory,
     pub(crate) preferred: Preferred,
     pub(crate) limits: Limits,
+    pub(crate) receipts: Receipts,
     pub(crate) resends: Resends,
     pub(crate) lookup: Lookup,
     pub(crate) editable: Option<Duration>,

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::cursor::Cursor;
 use super::event::{Body, Stored};
 use super::ids::{ConversationId, EventId, UserId};
+use super::message::Message;
 use super::presence::Presence;
 use super::receipt::Receipt;
 use super::typing::Typing;
@@ -46,12 +47,25 @@ pub struct Frame {
     pub seq: Option<u64>,
     /// Its payload.
     pub data: Arc<RawValue>,
+    /// What is delivered with it, if that is something that a client can confirm.
+    pub carries: Option<Carried>,
+}
+
+/// A message that a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// Where it was said.
+    pub conversation_id: ConversationId,
+    /// Who said it.
+    pub sender_id: UserId,
+    /// Its place.
+    pub seq: u64,
 }
 
 impl Frame {
     fn new(event: &'static str, seq: Option<u64>, data: &impl Serialize) -> Result<Self> {
         let data = serde_json::value::to_raw_value(data).map_err(Error::internal)?;
-        Ok(Self { event, seq, data: data.into() })
+        Ok(Self { event, seq, data: data.into(), carries: None })
     }
 
     /// A durable event, as everybody it concerns is told it. Every kind of event has its frame here, so that whatever the
@@ -59,7 +73,11 @@ impl Frame {
     pub fn durable(stored: &Stored, epoch: u64) -> Result<Self> {
         let place = Place { seq: stored.seq, cursor: Cursor { epoch, seq: stored.seq } };
         match &stored.event.body {
-            Body::Message(message) => Self::placed("message", place, message),
+            Body::Message(message) => {
+                let Message { conversation_id, sender_id, .. } = *message;
+                let carries = Some(Carried { conversation_id, sender_id, seq: place.seq });
+                Ok(Self { carries, ..Self::placed("message", place, message)? })
+            }
             Body::Conversation(conversation) => Self::placed("conversation", place, conversation),
             Body::Notification(notification) => Self::placed("notification", place, notification),
             Body::Edit(edit) => Self::noted("messageEdited", stored, place, edit),
@@ -192,11 +210,19 @@ struct ReadFrame {
     conversation_id: ConversationId,
     user_id: UserId,
     read_seq: u64,
+    /// Only if it is further than what was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered_seq: Option<u64>,
+    /// Only the user's own sockets are told.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hidden: bool,
 }
 
 impl ReadFrame {
-    const fn of(receipt: &Receipt) -> Self {
-        Self { conversation_id: receipt.conversation_id, user_id: receipt.user_id, read_seq: receipt.read_seq }
+    fn of(receipt: &Receipt) -> Self {
+        let Receipt { conversation_id, user_id, read_seq, delivered_seq, hidden } = *receipt;
+        let delivered_seq = (delivered_seq > read_seq).then_some(delivered_seq);
+        Self { conversation_id, user_id, read_seq, delivered_seq, hidden }
     }
 }
 

@@ -46,11 +46,67 @@ impl Marks {
         self.shown = receipt.read_seq.max(self.shown);
         self.delivered = receipt.read_seq.max(self.delivered);
     }
+
+    /// These marks as others have them, each where it is further.
+    pub fn join(&mut self, other: Self) {
+        self.read = other.read.max(self.read);
+        self.shown = other.shown.max(self.shown);
+        self.delivered = other.delivered.max(self.delivered);
+    }
+
+    /// Whether a receipt would say nothing new.
+    #[must_use]
+    pub fn covers(&self, receipt: &Receipt) -> bool {
+        let mut after = *self;
+        after.apply(receipt);
+        after == *self
+    }
+
+    /// The fewest receipts that say all this: one for everybody, and one for the user alone about what the others are not
+    /// told.
+    pub fn receipts(self, conversation_id: ConversationId, user_id: UserId) -> impl Iterator<Item = Receipt> {
+        let receipt =
+            |read_seq, delivered_seq, hidden| Receipt { conversation_id, user_id, read_seq, delivered_seq, hidden };
+        let delivered = if self.delivered > self.shown { self.delivered } else { 0 };
+        let told = (self.shown > 0 || delivered > 0).then(|| receipt(self.shown, delivered, false));
+        let hidden = (self.read > self.shown).then(|| receipt(self.read, 0, true));
+        told.into_iter().chain(hidden)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn receipt() -> impl Strategy<Value = Receipt> {
+        (0..9_u64, 0..9_u64, any::<bool>()).prop_map(|(read_seq, delivered_seq, hidden)| Receipt {
+            conversation_id: ConversationId::from_bits(1),
+            user_id: UserId::from_bits(2),
+            read_seq,
+            delivered_seq,
+            hidden,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_burst_of_receipts_comes_to_the_same_as_what_is_told_of_it(burst in prop::collection::vec(receipt(), 0..6)) {
+            let mut one_by_one = Marks::default();
+            for receipt in &burst {
+                one_by_one.apply(receipt);
+            }
+            let mut at_once = Marks::default();
+            let told: Vec<Receipt> =
+                one_by_one.receipts(ConversationId::from_bits(1), UserId::from_bits(2)).collect();
+            for receipt in &told {
+                at_once.apply(receipt);
+            }
+            prop_assert_eq!(at_once, one_by_one);
+            prop_assert!(told.len() <= 2 && told.iter().all(|receipt| one_by_one.covers(receipt)));
+        }
+    }
 
     #[test]
     fn marks_only_rise_and_a_hidden_one_shows_nothing() {

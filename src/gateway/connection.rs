@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use socketioxide::extract::AckSender;
-use socketioxide::{SendError, SocketError};
+use socketioxide::{AckError, SendError, SocketError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::closing::Closing;
-use super::link::{Link, Outgoing, send_text};
+use super::deliveries::{Confirming, Deliveries};
+use super::link::{Emitted, Link, Outgoing, send_text};
 use super::outbox::{Outbox, Overflow};
 use super::protocol::{Answer, ClientEvent, Done};
 use super::session::Session;
@@ -89,6 +90,8 @@ pub struct Connection {
     /// Messages sent from here that the tail has not brought back yet.
     own: Mutex<Vec<MessageId>>,
     typer: Mutex<Typer>,
+    /// If its client acknowledges what it gets.
+    confirming: Option<Confirming>,
     /// When it was made.
     since: Timestamp,
     /// When its token runs out, in milliseconds since 1970.
@@ -119,12 +122,19 @@ impl Connection {
             head: AtomicU64::new(0),
             own: Mutex::default(),
             typer: Mutex::default(),
+            confirming: None,
             since: now,
             expires_at: AtomicI64::new(expires_at),
             doomed: OnceLock::new(),
             ended: CancellationToken::new(),
             lifecycle,
         }
+    }
+
+    /// A connection whose client acknowledges messages, which confirms their delivery.
+    #[must_use]
+    pub fn confirming(self, deliveries: Deliveries) -> Self {
+        Self { confirming: Some(Confirming::new(deliveries)), ..self }
     }
 
     /// It is carried by a WebSocket from now on.
@@ -293,7 +303,7 @@ impl Connection {
         if outbox.knows(frame) {
             return;
         }
-        let placed = if outbox.is_clear() && self.link.emit(frame) { Ok(false) } else { outbox.queue(frame) };
+        let placed = if outbox.is_clear() && self.emit(frame) { Ok(false) } else { outbox.queue(frame) };
         // Closing calls back into the gateway, so never under this lock.
         drop(outbox);
         match placed {
@@ -318,7 +328,7 @@ impl Connection {
     pub async fn deliver(self: &Arc<Self>, frame: &Frame) -> bool {
         let begin = Instant::now();
         while !self.is_doomed() {
-            if self.link.emit(frame) {
+            if self.emit(frame) {
                 return true;
             }
             if begin.elapsed() > STUCK {
@@ -354,8 +364,35 @@ impl Connection {
         });
     }
 
-    fn send_some(&self) -> (usize, bool) {
-        lock(&self.outbox).send(|frame| !self.is_doomed() && self.link.emit(frame))
+    fn send_some(self: &Arc<Self>) -> (usize, bool) {
+        lock(&self.outbox).send(|frame| !self.is_doomed() && self.emit(frame))
+    }
+
+    /// Hands a frame over; says whether there was room for it. The client may be asked to confirm what it carries.
+    fn emit(self: &Arc<Self>, frame: &Frame) -> bool {
+        let asks = self.confirming.as_ref().zip(frame.carries).and_then(|(confirming, carried)| {
+            let others = self.user().is_some_and(|user| user != carried.sender_id);
+            if others { confirming.ask(carried) } else { None }
+        });
+        match (self.link.emit(frame, asks.is_some()), asks) {
+            (Emitted::Full, _) => false,
+            (Emitted::Asked(answer), Some(asked)) => {
+                let this = self.clone();
+                self.lifecycle.job(async move {
+                    let acknowledged = tokio::select! {
+                        biased;
+                        answer = answer => !matches!(answer, Err(AckError::Timeout | AckError::Socket(_))),
+                        () = this.ended() => false,
+                    };
+                    let actor = this.session().actor().cloned();
+                    if acknowledged && let Some(actor) = actor {
+                        asked.confirm(actor);
+                    }
+                });
+                true
+            }
+            (Emitted::Out | Emitted::Asked(_), _) => true,
+        }
     }
 
     /// Waits until there may be room for a frame.

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::closing::Closing;
 use super::connection::{Connection, ConnectionId, Inbound, Reply};
+use super::deliveries::Deliveries;
 use super::hub::Hub;
 use super::protocol::Done;
 use super::session::{Step, known};
@@ -22,6 +23,7 @@ use crate::auth::Actor;
 use crate::command::Commands;
 use crate::command::changes::{ChangeMessage, Changed};
 use crate::command::messages::{SendMessage, Sent};
+use crate::command::receipts::{Mark, Marked, Marking};
 use crate::config::Cors;
 use crate::domain::clock::{Timestamp, random_bits};
 use crate::domain::cursor::Cursor;
@@ -58,6 +60,7 @@ pub struct Gateway {
     pub(super) queries: Queries,
     pub(super) lifecycle: Lifecycle,
     presences: Presences,
+    pub(super) deliveries: Deliveries,
     /// Socket.IO sockets whose clients do not know yet that they are connected, and where those were before.
     opening: Mutex<Opening>,
     /// Socket.IO sockets that poll and may still go over to a WebSocket.
@@ -83,6 +86,7 @@ impl Gateway {
         let gateway = Arc::new(Self {
             hub,
             cors,
+            deliveries: Deliveries::start(commands.clone(), lifecycle),
             commands,
             queries,
             lifecycle: lifecycle.clone(),
@@ -222,7 +226,10 @@ impl Gateway {
                 self.presences.says(actor.user_id, connection.id, sign);
                 connection.answer(reply, &Ok(Done::Nothing {}));
             }
-            Step::MarkRead(actor, conversation) => self.mark_read(connection, &actor, conversation, reply, trace).await,
+            Step::Mark(actor, conversation, mark, up_to) => {
+                let marking = self.commands.mark(&actor, conversation, mark, up_to, Some(trace)).await;
+                self.mark(connection, mark, marking, reply);
+            }
         }
     }
 
@@ -301,21 +308,20 @@ impl Gateway {
         }
     }
 
-    async fn mark_read(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        actor: &Actor,
-        conversation: ConversationId,
-        reply: Reply,
-        trace: TraceContext,
-    ) {
-        match self.commands.mark_read(actor, conversation, Some(trace)).await {
-            Ok(marking) => self.answer_later(connection, reply, async move {
-                let receipt = marking.stored().await?;
-                Ok(Done::Read { conversation_id: receipt.conversation_id, read_seq: receipt.read_seq })
-            }),
-            Err(error) => connection.answer(reply, &Err(error)),
-        }
+    /// Answers a mark once the log has it.
+    fn mark(&self, connection: &Arc<Connection>, mark: Mark, marking: Result<Marking>, reply: Reply) {
+        let marking = match marking {
+            Ok(marking) => marking,
+            Err(error) => return connection.answer(reply, &Err(error)),
+        };
+        let commands = self.commands.clone();
+        self.answer_later(connection, reply, async move {
+            let Marked { conversation_id, read_seq, delivered_seq } = commands.marked(marking).await?;
+            Ok(match mark {
+                Mark::Read => Done::Read { conversation_id, read_seq },
+                Mark::Delivered => Done::Delivered { conversation_id, delivered_seq },
+            })
+        });
     }
 
     /// Answers when the broker has, without keeping the socket's next event waiting.

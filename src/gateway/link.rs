@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde::de::IgnoredAny;
+use socketioxide::ack::AckStream;
 use socketioxide::socket::Sid;
 use socketioxide::{SendError, SocketError, SocketIo};
 use tokio::sync::mpsc;
@@ -28,28 +30,45 @@ impl Link {
         }
     }
 
-    /// Hands a frame over; says whether there was room for it.
-    pub(super) fn emit(&self, frame: &Frame) -> bool {
+    /// Hands a frame over if there is room for it. A client of Socket.IO may be asked to acknowledge it.
+    pub(super) fn emit(&self, frame: &Frame, asks: bool) -> Emitted {
         if self.valve().is_some_and(|valve| valve.is_blocked()) {
-            return false;
+            return Emitted::Full;
         }
         match self {
             Self::SocketIo(io, sid, _) => {
-                match io.get_socket(*sid).map(|socket| socket.emit(frame.event, &*frame.data)) {
-                    None | Some(Ok(()) | Err(SendError::Socket(SocketError::Closed))) => true,
-                    Some(Err(SendError::Socket(SocketError::InternalChannelFull))) => false,
-                    Some(Err(SendError::Serialize(error))) => {
+                let Some(socket) = io.get_socket(*sid) else { return Emitted::Out };
+                let sent = if asks {
+                    socket.emit_with_ack(frame.event, &*frame.data).map(Emitted::Asked)
+                } else {
+                    socket.emit(frame.event, &*frame.data).map(|()| Emitted::Out)
+                };
+                match sent {
+                    Ok(emitted) => emitted,
+                    Err(SendError::Socket(SocketError::Closed)) => Emitted::Out,
+                    Err(SendError::Socket(SocketError::InternalChannelFull)) => Emitted::Full,
+                    Err(SendError::Serialize(error)) => {
                         tracing::error!(error = %error, "a push cannot be encoded");
-                        true
+                        Emitted::Out
                     }
                 }
             }
             Self::WebSocket(frames, valve) => {
                 let text = format!(r#"{{"event":"{}","data":{}}}"#, frame.event, frame.data.get());
-                send_text(frames, valve, text)
+                if send_text(frames, valve, text) { Emitted::Out } else { Emitted::Full }
             }
         }
     }
+}
+
+/// What became of a frame.
+pub(super) enum Emitted {
+    /// There is no room for it.
+    Full,
+    /// It is out, or nobody is there to take it.
+    Out,
+    /// It is out, and the client is asked to acknowledge it.
+    Asked(AckStream<IgnoredAny>),
 }
 
 /// What goes out over a WebSocket.

@@ -5,6 +5,7 @@
 
 pub mod closing;
 pub mod connection;
+mod deliveries;
 pub mod driver;
 pub mod hub;
 pub mod link;

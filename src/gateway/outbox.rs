@@ -162,7 +162,7 @@ mod tests {
         let mut outbox = Outbox::new();
         let text = format!("\"{}\"", "x".repeat(BYTES / 3));
         let data = serde_json::value::RawValue::from_string(text).expect("JSON").into();
-        let large = Frame { event: "message", seq: None, data };
+        let large = Frame { event: "message", seq: None, data, carries: None };
         assert_eq!(outbox.queue(&large), Ok(false));
         assert_eq!(outbox.queue(&large), Ok(false));
         assert_eq!(outbox.queue(&large), Err(Overflow));

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::command::changes::{self, ChangeMessage};
 use crate::command::messages::{Draft, SendMessage};
+use crate::command::receipts::{Mark, UpTo};
 use crate::domain::change::Scope;
 use crate::domain::changing::What;
 use crate::domain::clock::Timestamp;
@@ -69,17 +70,21 @@ pub enum ClientEvent {
         /// Which.
         sign: Sign,
     },
-    /// It has read a conversation.
-    MarkRead {
-        /// Who it says has read.
+    /// It has read a conversation, or has got what was said there.
+    Mark {
+        /// Who it says has.
         claimed: Option<String>,
         /// Where.
         conversation_id: ConversationId,
+        /// Which of both.
+        mark: Mark,
+        /// How far.
+        up_to: UpTo,
     },
 }
 
 /// The names of what clients can say.
-pub const CLIENT_EVENTS: [&str; 12] = [
+pub const CLIENT_EVENTS: [&str; 13] = [
     "register",
     "authenticate",
     "sendMessage",
@@ -91,6 +96,7 @@ pub const CLIENT_EVENTS: [&str; 12] = [
     "stopTyping",
     "setPresence",
     "markRead",
+    "markDelivered",
     "sync",
 ];
 
@@ -128,6 +134,8 @@ struct Payload<'a> {
     cursor: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     status: Option<Cow<'a, str>>,
+    #[serde(default)]
+    up_to: Option<serde_json::Value>,
     #[serde(default)]
     attachment: Option<IgnoredAny>,
 }
@@ -180,11 +188,13 @@ impl ClientEvent {
                 })
             }
             "setPresence" => Ok(Self::SetPresence { sign: required(payload(data)?.status, "status")?.parse()? }),
-            "markRead" => {
+            "markRead" | "markDelivered" => {
                 let payload = payload(data)?;
-                Ok(Self::MarkRead {
+                Ok(Self::Mark {
                     conversation_id: required(payload.conversation_id, "conversationId")?.parse()?,
                     claimed: payload.user_id.map(Cow::into_owned),
+                    mark: if name == "markRead" { Mark::Read } else { Mark::Delivered },
+                    up_to: UpTo::read(payload.up_to.as_ref())?,
                 })
             }
             _ => Err(Error::invalid("unknown_event", "there is no event of this name")),
@@ -276,6 +286,14 @@ pub enum Done {
         /// How far.
         read_seq: u64,
     },
+    /// A mark is where it should be.
+    #[serde(rename_all = "camelCase")]
+    Delivered {
+        /// Where.
+        conversation_id: ConversationId,
+        /// How far.
+        delivered_seq: u64,
+    },
     /// Done, and there is nothing to say about it.
     Nothing {},
 }
@@ -319,7 +337,10 @@ mod tests {
         let typing = format!(r#"{{"conversationId":"{CNV}","senderId":"{user}","recipientId":"{user}"}}"#);
         assert!(matches!(read("typing", &typing), Ok(ClientEvent::Typing { typing: true, .. })));
         assert!(matches!(read("stopTyping", &typing), Ok(ClientEvent::Typing { typing: false, .. })));
-        assert!(matches!(read("markRead", &typing), Ok(ClientEvent::MarkRead { .. })));
+        assert!(matches!(read("markRead", &typing), Ok(ClientEvent::Mark { mark: Mark::Read, up_to: UpTo::Seen, .. })));
+        let mark = format!(r#"{{"conversationId":"{CNV}","upTo":7}}"#);
+        let marked = read("markDelivered", &mark);
+        assert!(matches!(marked, Ok(ClientEvent::Mark { mark: Mark::Delivered, up_to: UpTo::Seq(7), .. })));
         let away = read("setPresence", r#"{"status":"away"}"#);
         assert!(matches!(away, Ok(ClientEvent::SetPresence { sign: Sign::Away })));
     }
@@ -338,6 +359,8 @@ mod tests {
             "attachments_unsupported"
         );
         assert_eq!(reason("typing", "{}"), "missing_field");
+        assert_eq!(reason("markRead", &format!(r#"{{"conversationId":"{CNV}","upTo":-1}}"#)), "malformed_up_to");
+        assert_eq!(reason("markDelivered", &format!(r#"{{"conversationId":"{CNV}","upTo":"7"}}"#)), "malformed_id");
         assert_eq!(reason("register", "7"), "malformed_payload");
         assert_eq!(reason("authenticate", "{}"), "missing_field");
         assert_eq!(reason("sync", "{}"), "missing_field");

@@ -7,6 +7,7 @@ use crate::auth::Actor;
 use crate::auth::token::{Tokens, missing};
 use crate::command::changes::ChangeMessage;
 use crate::command::messages::SendMessage;
+use crate::command::receipts::{Mark, UpTo};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::ConversationId;
 use crate::domain::presence::Sign;
@@ -41,8 +42,8 @@ pub enum Step {
     Typing(Arc<Actor>, ConversationId, bool),
     /// Remember what this connection says of its user.
     SetPresence(Arc<Actor>, Sign),
-    /// Mark a conversation as read.
-    MarkRead(Arc<Actor>, ConversationId),
+    /// Mark a conversation as read, or as delivered.
+    Mark(Arc<Actor>, ConversationId, Mark, UpTo),
 }
 
 impl Step {
@@ -57,7 +58,8 @@ impl Step {
             Self::Change(..) => "changeMessage",
             Self::Typing(..) => "typing",
             Self::SetPresence(..) => "setPresence",
-            Self::MarkRead(..) => "markRead",
+            Self::Mark(_, _, Mark::Read, _) => "markRead",
+            Self::Mark(_, _, Mark::Delivered, _) => "markDelivered",
         }
     }
 }
@@ -99,9 +101,9 @@ impl Session {
                 Ok(Step::Typing(actor, conversation_id, typing))
             }
             ClientEvent::SetPresence { sign } => Ok(Step::SetPresence(actor, sign)),
-            ClientEvent::MarkRead { claimed, conversation_id } => {
+            ClientEvent::Mark { claimed, conversation_id, mark, up_to } => {
                 actor.check_claim(claimed.as_deref())?;
-                Ok(Step::MarkRead(actor, conversation_id))
+                Ok(Step::Mark(actor, conversation_id, mark, up_to))
             }
         }
     }

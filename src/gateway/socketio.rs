@@ -40,6 +40,8 @@ use crate::problem;
 const QUEUE: usize = 2_048;
 /// Largest packet from a client, as for REST bodies.
 const PACKET_LIMIT: usize = 1 << 20;
+/// How long a client may take to acknowledge a message; it is not taken for delivered by that.
+const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a WebSocket reads at once. Chat frames are small, and ten thousand idle sockets each hold this much.
 const READ_BUFFER: usize = 1 << 10;
 
@@ -58,6 +60,9 @@ struct Handshake {
     token: Option<String>,
     #[serde(default)]
     cursor: Option<String>,
+    /// Whether it acknowledges the messages that it gets.
+    #[serde(default, rename = "deliveryAcks")]
+    delivery_acks: serde_json::Value,
 }
 
 /// A refused handshake, as the client reads it: the stable reason, then a sentence.
@@ -82,6 +87,7 @@ pub fn endpoint(gateway: Arc<Gateway>) -> (SocketIoEndpoint, SocketIo) {
         .ping_interval(Duration::from_secs(25))
         .ping_timeout(Duration::from_secs(20))
         .connect_timeout(Duration::from_secs(10))
+        .ack_timeout(ACK_TIMEOUT)
         .build_svc();
     let (admitting, opening, handle) = (gateway.clone(), gateway.clone(), io.clone());
     // The socket is attached before the client hears that it is connected, so that nothing falls between the two: its
@@ -89,7 +95,7 @@ pub fn endpoint(gateway: Arc<Gateway>) -> (SocketIoEndpoint, SocketIo) {
     let admit = move |socket: SocketRef, TryData(handshake): TryData<Handshake>| {
         let handshake = handshake.unwrap_or_default();
         let admitted = who(&admitting, &socket, handshake.token.as_deref())
-            .map(|actor| attach(&admitting, &handle, &socket, actor, handshake.cursor))
+            .map(|actor| attach(&admitting, &handle, &socket, actor, handshake))
             .map_err(Refused);
         async move { admitted }
     };
@@ -123,14 +129,15 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Makes the connection of a socket and its handlers.
-fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<Actor>, cursor: Option<String>) {
+fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<Actor>, handshake: Handshake) {
     let user = actor.user_id;
     let valve = socket.req_parts().extensions.get::<Arc<Valve>>().cloned();
     let polls = valve.is_none();
     let link = Link::SocketIo(io.clone(), socket.id, valve.map_or_else(OnceLock::new, OnceLock::from));
     let session = Session::Identified(actor);
-    let connection =
-        Arc::new(Connection::new(gateway.hub.next_id(), link, session, gateway.now(), gateway.lifecycle.clone()));
+    let connection = Connection::new(gateway.hub.next_id(), link, session, gateway.now(), gateway.lifecycle.clone());
+    let confirms = handshake.delivery_acks == serde_json::Value::Bool(true);
+    let connection = Arc::new(if confirms { connection.confirming(gateway.deliveries.clone()) } else { connection });
     let (receiving, from) = (gateway.clone(), connection.clone());
     socket.on_fallback(move |ack: AckSender, Raw { event, asked }: Raw| {
         let reply = if asked { Reply::SocketIo(ack) } else { Reply::None };
@@ -147,7 +154,7 @@ fn attach(gateway: &Arc<Gateway>, io: &SocketIo, socket: &SocketRef, actor: Arc<
     if polls {
         gateway.polling().insert(socket.id, connection.clone());
     }
-    gateway.opening().insert(socket.id, (connection.clone(), cursor));
+    gateway.opening().insert(socket.id, (connection.clone(), handshake.cursor));
     gateway.attach(user, connection);
 }
 

@@ -21,6 +21,8 @@ transports! {
     a_client_of_the_page_resumes_over_websocket: "resume.mjs" over "websocket";
     a_client_of_the_page_resumes_over_polling: "resume.mjs" over "polling";
     a_client_of_the_page_resumes_while_upgrading: "resume.mjs" over "upgrade";
+    what_a_client_acknowledges_is_delivered_over_websocket: "delivery.mjs" over "websocket";
+    what_a_client_acknowledges_is_delivered_over_polling: "delivery.mjs" over "polling";
     refusals_are_answered_over_websocket: "refusals.mjs" over "websocket";
     refusals_are_answered_over_polling: "refusals.mjs" over "polling";
     refusals_are_answered_over_the_plain_websocket: "refusals.mjs" over "ws";

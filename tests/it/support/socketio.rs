@@ -18,12 +18,16 @@ pub struct Raw {
 impl Raw {
     /// Connects and is known.
     pub async fn connect(address: SocketAddr, token: &str, cursor: Option<&str>) -> Self {
+        Self::connect_with(address, &json!({ "token": token, "cursor": cursor })).await
+    }
+
+    /// The same, with whatever is to be said in the handshake.
+    pub async fn connect_with(address: SocketAddr, auth: &Value) -> Self {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (stream, _) = connect_async(url).await.expect("a WebSocket");
         let mut raw = Self { stream };
         let opened = raw.packet().await.expect("an open packet");
         assert!(opened.starts_with('0'), "{opened}");
-        let auth = json!({ "token": token, "cursor": cursor });
         raw.stream.send(Message::text(format!("40{auth}"))).await.expect("sent");
         let connected = raw.packet().await.expect("an answer");
         assert!(connected.starts_with("40"), "{connected}");
@@ -43,6 +47,11 @@ impl Raw {
                 return data;
             }
         }
+    }
+
+    /// Acknowledges an event, with nothing more to say.
+    pub async fn acknowledge(&mut self, number: u64) {
+        self.stream.send(Message::text(format!("43{number}[]"))).await.expect("sent");
     }
 
     pub async fn close(mut self) {
@@ -66,12 +75,19 @@ impl Raw {
 
     /// The next event and its payload, or nothing at the end.
     pub async fn event(&mut self) -> Option<(String, Value)> {
+        self.event_to_acknowledge().await.map(|(event, data, _)| (event, data))
+    }
+
+    /// The same, and the number to acknowledge it with if the server asks for that.
+    pub async fn event_to_acknowledge(&mut self) -> Option<(String, Value, Option<u64>)> {
         loop {
             let packet = self.packet().await?;
-            let Some(json) = packet.strip_prefix("42") else { continue };
+            let Some(packet) = packet.strip_prefix("42") else { continue };
+            let (number, json) = packet.split_at(packet.find('[').expect("a list"));
             let mut parts: Vec<Value> = serde_json::from_str(json).expect("an event is a list");
             let data = if parts.len() > 1 { parts.remove(1) } else { Value::Null };
-            return Some((parts[0].as_str().expect("a name").to_owned(), data));
+            let number = (!number.is_empty()).then(|| number.parse().expect("a number"));
+            return Some((parts[0].as_str().expect("a name").to_owned(), data, number));
         }
     }
 }
