@@ -178,11 +178,13 @@ impl Queries {
                     .collect(),
                 marks: one.marks.into_iter().map(|(whose, marks)| (whose, seen_by(user, whose, marks))).collect(),
                 settings: one.settings.get(&user).copied().unwrap_or_default(),
-                last_message: last.filter(|state| state.seq > from && !state.is_hidden_from(user)),
+                last_message: last.filter(|state| state.seq > from),
                 unread: unread.get(&one.conversation.id).copied().unwrap_or(0),
                 conversation: one.conversation,
             }
         };
-        Ok(listed.into_iter().map(view).collect())
+        let mut views: Vec<View> = listed.into_iter().map(view).collect();
+        self.step_back(user, &mut views, newer.iter()).await?;
+        Ok(views)
     }
 }

@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 
+use super::conversations::View;
 use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::broker::subject::Filter;
 use crate::domain::changing::{PIN_LIMIT, unknown_message};
 use crate::domain::event::{Body, Stored};
-use crate::domain::ids::{ConversationId, MessageId};
+use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::Quote;
 use crate::domain::state::MessageState;
 use crate::error::Result;
-use crate::store::messages::Sight;
+use crate::store::messages::{Sight, Stretch};
+
+/// Messages before the last one that are looked at in its place.
+const STEPS_BACK: u32 = 20;
 
 impl Queries {
     /// A message with everything that has happened to it.
@@ -55,6 +59,35 @@ impl Queries {
         Ok(items)
     }
 
+    /// Where somebody has deleted the last message for themselves, shows the last one that they have not; of those just
+    /// before it only.
+    pub(super) async fn step_back<'a>(
+        &self,
+        user: UserId,
+        views: &mut [View],
+        newer: impl Iterator<Item = &'a Stored>,
+    ) -> Result<()> {
+        let hidden: Vec<&mut View> = views
+            .iter_mut()
+            .filter(|view| view.last_message.as_ref().is_some_and(|last| last.is_hidden_from(user)))
+            .collect();
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        let newer: Vec<&Stored> = newer.collect();
+        for view in hidden {
+            let Some(last) = view.last_message.take() else { continue };
+            let id = view.conversation.id;
+            let from = view.conversation.participant(user).map_or(0, |participant| participant.visible_from);
+            let sight = Sight { user, from };
+            let mut found = self.store.messages(id, sight, Stretch::Before(last.seq), STEPS_BACK).await?;
+            let here = newer.iter().copied().filter(|stored| stored.event.body.conversation() == Some(id));
+            overlay::lay_over(&mut found, here, |seq| seq < last.seq && seq > from);
+            view.last_message = found.into_iter().rev().find(|state| !state.is_hidden_from(user));
+        }
+        Ok(())
+    }
+
     /// Makes quotes what the messages they quote are now, for this reader.
     pub(super) async fn renew_quotes(&self, items: &mut [MessageState], sight: Sight, newer: &[Stored]) -> Result<()> {
         let mut ids: Vec<MessageId> =
@@ -88,7 +121,6 @@ mod tests {
     use super::*;
     use crate::domain::change::{Deletion, Edit, Scope};
     use crate::domain::clock::Timestamp;
-    use crate::domain::ids::UserId;
     use crate::domain::message::{Kind, Message};
 
     const ID: MessageId = MessageId::from_bits(4);

@@ -127,6 +127,11 @@ async fn the_last_message_in_a_list_is_as_it_is_now() {
     assert_eq!((&last().await["id"], &last().await["text"]), (&id, &json!("second")));
     delete(&ana, &conversation, &id, "everybody").await;
     assert_eq!((&last().await["id"], &last().await["text"]), (&id, &json!("")), "that it was there is still said");
+    // Whoever deletes it for themselves is shown the one before, and the others are not.
+    delete(&ben, &conversation, &id, "me").await;
+    assert_eq!(last().await["text"], "before");
+    let (_, hers) = ana.get(&format!("/api/conversations/{conversation}")).await;
+    assert_eq!(hers["lastMessage"]["id"], id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
