@@ -15,6 +15,8 @@ use crate::error::{Code, Error, Result};
 
 /// A burst is as much as this many seconds allow.
 const BURST_SECONDS: f64 = 5.0;
+/// A change of preferences counts as this many messages: it carries the list of everybody whom its user blocks.
+const PREFERENCES: f64 = 10.0;
 /// Users of one part, from which on those who have not sent for a while are forgotten.
 const KEPT: usize = 4_096;
 /// Locks that the users are spread over.
@@ -92,10 +94,12 @@ impl Limits {
 
     /// Takes note of an event; called by the tail for every event.
     pub fn observe(&self, stored: &Stored) {
-        // Messages and what is done to them.
-        if !matches!(stored.event.body, Body::Message(_)) && stored.event.body.changed_message().is_none() {
-            return;
-        }
+        let weight = match &stored.event.body {
+            Body::Preferences(_) => PREFERENCES,
+            // Messages and what is done to them.
+            body if matches!(body, Body::Message(_)) || body.changed_message().is_some() => 1.0,
+            _ => return,
+        };
         // As of when it happened: the tail also brings what is older than this instance.
         let (user, at) = (stored.event.actor, stored.event.occurred_at);
         let mut part = self.part(user);
@@ -103,7 +107,7 @@ impl Limits {
             part.retain(|_, bucket| bucket.in_hand > 0 || bucket.level(at, self.rate) > 0.0);
         }
         let bucket = part.entry(user).or_insert(Bucket { level: 0.0, at, in_hand: 0 });
-        bucket.level = bucket.level(at, self.rate) + 1.0;
+        bucket.level = bucket.level(at, self.rate) + weight;
         bucket.at = bucket.at.max(at);
     }
 }

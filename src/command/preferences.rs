@@ -117,7 +117,7 @@ impl Preferred {
             .buffer_unordered(AT_ONCE);
         while let Some((user, logged)) = logged.next().await {
             match logged? {
-                Some((preferences, seq)) => drop(found.insert(user, self.keep(preferences, seq))),
+                Some((preferences, seq)) => drop(found.insert(user, self.keep(preferences, seq).preferences)),
                 None => unsaid.push(user),
             }
         }
@@ -129,7 +129,7 @@ impl Preferred {
         };
         for user in unsaid {
             let (seq, preferences) = stored.get(&user).cloned().unwrap_or_else(|| (0, Preferences::of(user)));
-            found.insert(user, self.keep(preferences, seq));
+            found.insert(user, self.keep(preferences, seq).preferences);
         }
         Ok(Everybody(found))
     }
@@ -153,12 +153,9 @@ impl Preferred {
     pub async fn latest(&self, user: UserId) -> Result<(Arc<Preferences>, u64)> {
         match self.logged(user).await? {
             Some((preferences, seq)) => {
-                self.keep(preferences, seq);
                 // The tail may have been faster than the copy of the log that was asked.
-                let entry = self.entries.get(&user);
-                let entry =
-                    entry.ok_or_else(|| Error::unavailable("busy", "too much is in hand right now, try again"))?;
-                Ok((entry.preferences, entry.seq))
+                let Entry { preferences, seq } = self.keep(preferences, seq);
+                Ok((preferences, seq))
             }
             // What MongoDB has is older than the log: for the broker the subject is empty.
             None => Ok((self.of(user).await?, 0)),
@@ -168,19 +165,19 @@ impl Preferred {
     /// Takes note of an event; called by the tail for every event, in order.
     pub fn observe(&self, stored: &Stored) {
         if let Body::Preferences(preferences) = &stored.event.body {
-            self.keep(preferences.clone(), stored.seq);
+            drop(self.keep(preferences.clone(), stored.seq));
         }
     }
 
     /// Keeps preferences unless newer ones are there; returns those that are kept.
-    fn keep(&self, preferences: Preferences, seq: u64) -> Arc<Preferences> {
+    fn keep(&self, preferences: Preferences, seq: u64) -> Entry {
         let user = preferences.user_id;
         let new = Entry { preferences: Arc::new(preferences), seq };
         let kept = self.entries.entry(user).and_upsert_with(|kept| match kept {
             Some(kept) if kept.value().seq >= seq => kept.into_value(),
             _ => new,
         });
-        kept.into_value().preferences
+        kept.into_value()
     }
 }
 
@@ -252,6 +249,7 @@ impl Commands {
         change: impl Fn(&mut Preferences) -> Result<()>,
         trace: Option<TraceContext>,
     ) -> Result<Arc<Preferences>> {
+        let _in_hand = self.limits.admit(actor.user_id, self.clock.now())?;
         for attempt in 1..=ATTEMPTS {
             let (before, last) = self.preferred.latest(actor.user_id).await?;
             let mut after = (*before).clone();
@@ -261,7 +259,7 @@ impl Commands {
             }
             let event = self.event(actor.user_id, vec![actor.user_id], Body::Preferences(after.clone()));
             match self.publisher.enqueue_after(last, &event, None, trace)?.stored().await {
-                Ok(published) => return Ok(self.preferred.keep(after, published.seq)),
+                Ok(published) => return Ok(self.preferred.keep(after, published.seq).preferences),
                 // Another change came first: this one is made to that.
                 Err(error) if error.code() == Code::Conflict => tokio::time::sleep(PAUSE * attempt).await,
                 Err(error) => return Err(error),

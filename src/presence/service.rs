@@ -81,8 +81,8 @@ pub(super) struct State {
     pub(super) dirty: HashSet<UserId>,
     /// Users whose record is being written.
     pub(super) writing: usize,
-    /// What the records say, as far as this instance has written them.
-    pub(super) written: HashMap<UserId, Sign>,
+    /// What the records say, as far as this instance has written them, and when each may be told to say something else.
+    pub(super) written: HashMap<UserId, (Sign, Instant)>,
     /// Users whose record could not be written the last time, or perhaps it could.
     pub(super) uncertain: HashSet<UserId>,
     pub(super) all: Aggregate,
@@ -229,6 +229,9 @@ impl Presences {
                 let mut state = self.0.lock();
                 if state.here.contains_key(&preferences.user_id) {
                     state.dirty.insert(preferences.user_id);
+                    if let Some((_, next)) = state.written.get_mut(&preferences.user_id) {
+                        *next = Instant::now();
+                    }
                     self.0.write.notify_one();
                 }
             }

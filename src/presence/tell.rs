@@ -73,39 +73,39 @@ impl Inner {
     async fn tell_some(&self, turn: &Turn, audience: &dyn Audience) -> Result<()> {
         let users: HashSet<UserId> =
             turn.changed.iter().map(|change| change.user_id).chain(turn.newcomers.keys().copied()).collect();
-        let contacts = self.contacts.of(users.iter().copied()).await?;
+        let contacts = self.contacts.of(users).await?;
         let none: &[UserId] = &[];
         let of = |user: &UserId| contacts.get(user).map_or(none, |contacts| contacts);
-        // Those who have to be told of somebody, and those who may have to be told to somebody.
-        let concerned: HashMap<UserId, Vec<UserId>> = {
+        // For each change those here who hear of it, and for each newcomer those who are there.
+        let (hearing, there) = {
             let state = self.lock();
-            let mut concerned: HashMap<UserId, Vec<UserId>> = HashMap::new();
-            for change in &turn.changed {
-                let here = of(&change.user_id).iter().filter(|contact| state.here.contains_key(contact));
-                concerned.entry(change.user_id).or_default().extend(here);
-            }
-            for user in turn.newcomers.keys() {
-                let there = of(user).iter().filter(|contact| state.all.status(**contact) != Status::Offline);
-                concerned.entry(*user).or_default().extend(there.take(TOLD));
-            }
-            concerned
+            let here = |contact: &&UserId| state.here.contains_key(contact);
+            let present = |contact: &&UserId| state.all.status(**contact) != Status::Offline;
+            let hearing: Vec<Vec<UserId>> =
+                turn.changed.iter().map(|change| of(&change.user_id).iter().filter(here).copied().collect()).collect();
+            let there: Vec<Vec<UserId>> = turn
+                .newcomers
+                .keys()
+                .map(|user| of(user).iter().filter(present).take(TOLD).copied().collect())
+                .collect();
+            (hearing, there)
         };
+        let changed = turn.changed.iter().map(|change| &change.user_id).zip(&hearing);
+        let concerned = changed.chain(turn.newcomers.keys().zip(&there)).filter(|(_, others)| !others.is_empty());
         let asked: HashSet<UserId> =
-            concerned.iter().flat_map(|(user, others)| others.iter().chain([user])).copied().collect();
+            concerned.flat_map(|(user, others)| others.iter().chain([user])).copied().collect();
         let preferences = self.preferred.all(asked).await?;
-        let near = |user: &UserId| {
-            let others = concerned.get(user).map_or(none, Vec::as_slice).iter().copied();
-            others.filter(|other| !preferences.blocked_between(*user, *other)).collect::<Vec<UserId>>()
-        };
-        for change in &turn.changed {
-            audience.tell(change, &near(&change.user_id));
+        for (change, mut hearing) in turn.changed.iter().zip(hearing) {
+            hearing.retain(|other| !preferences.blocked_between(change.user_id, *other));
+            audience.tell(change, &hearing);
         }
-        for (user, connections) in &turn.newcomers {
+        for ((user, connections), there) in turn.newcomers.iter().zip(there) {
             let there: Vec<Presence> = {
                 // As of now: whatever comes after this is told after it.
                 let state = self.lock();
+                let near = there.into_iter().filter(|other| !preferences.blocked_between(*user, *other));
                 let now = |user_id| Presence { user_id, status: state.all.status(user_id), last_seen_at: None };
-                near(user).into_iter().map(now).filter(|one| one.status != Status::Offline).collect()
+                near.map(now).filter(|one| one.status != Status::Offline).collect()
             };
             audience.tell_all(*user, connections, &there);
         }

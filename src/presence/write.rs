@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use super::record::{Record, value};
 use super::service::Inner;
@@ -16,6 +17,8 @@ use crate::error::{Error, Result};
 pub(super) const WRITES: usize = 32;
 /// Records that are looked at in one go.
 const BATCH: usize = 4 * WRITES;
+/// The time between two changes of one record: a client that changes its mind all the time is told of now and then.
+const BETWEEN: Duration = Duration::from_millis(250);
 /// How long to wait after something could not be written.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -27,17 +30,10 @@ impl Inner {
     /// Brings the records of this instance's users in line with what their sockets say.
     pub(super) async fn write_records(&self) -> Result<()> {
         loop {
-            let users: Vec<UserId> = {
-                let mut state = self.lock();
-                let users: Vec<UserId> = state.dirty.iter().take(BATCH).copied().collect();
-                for user in &users {
-                    state.dirty.remove(user);
-                }
-                state.writing = users.len();
-                users
-            };
+            let (users, later) = self.take_due();
             if users.is_empty() {
-                self.write.notified().await;
+                let wait = if later { BETWEEN / 5 } else { Duration::MAX };
+                let _ = tokio::time::timeout(wait, self.write.notified()).await;
                 continue;
             }
             let failed = self.bring_in_line(&users).await;
@@ -51,6 +47,21 @@ impl Inner {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    /// Users whose records are to be written now, and whether there are others whose turn comes later.
+    fn take_due(&self) -> (Vec<UserId>, bool) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        let is_due = |user: &&UserId| {
+            // Leaving is never put off.
+            state.sign(**user).is_none() || state.written.get(user).is_none_or(|(_, next)| *next <= now)
+        };
+        let users: Vec<UserId> = state.dirty.iter().filter(is_due).take(BATCH).copied().collect();
+        for user in &users {
+            state.dirty.remove(user);
+        }
+        state.writing = users.len();
+        (users, !state.dirty.is_empty())
     }
 
     /// Writes what has to be written for these users; returns those for whom it could not be done.
@@ -74,7 +85,7 @@ impl Inner {
                 Ok(()) => {
                     state.uncertain.remove(&user);
                     match sign {
-                        Some(sign) => drop(state.written.insert(user, sign)),
+                        Some(sign) => drop(state.written.insert(user, (sign, Instant::now() + BETWEEN))),
                         None => drop(state.written.remove(&user)),
                     }
                 }
@@ -97,7 +108,8 @@ impl Inner {
                 None => None,
                 Some(sign) => (!preferences?.of(*user)?.invisible).then_some(sign),
             };
-            let news = state.written.get(user) != sign.as_ref() || state.uncertain.contains(user);
+            let said = state.written.get(user).map(|(said, _)| *said);
+            let news = said != sign || state.uncertain.contains(user);
             news.then_some((*user, sign))
         });
         wanted.collect()

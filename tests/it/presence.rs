@@ -2,10 +2,13 @@
 
 use async_nats::jetstream::kv::Store;
 use futures_util::TryStreamExt as _;
+use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
 use shoptalk::domain::clock::{Clock, Timestamp};
+use shoptalk::domain::ids::{ConversationId, UserId};
 
+use crate::drills::evidence;
 use crate::support::client::Person;
 use crate::support::socket::Socket;
 use crate::support::socketio::Raw;
@@ -237,4 +240,32 @@ async fn somebody_invisible_is_offline_to_everybody_at_every_instance() {
     recorded(&records, &ben, 2).await;
     assert!(offline["lastSeenAt"].is_string());
     other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_with_thousands_of_conversations_is_told_of_the_newest() {
+    const CONVERSATIONS: u32 = 5_000;
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let nobody = |number: u32| UserId::from_bits(number.into()).to_string();
+    let conversation = |number: u32| {
+        let other = match number {
+            1 => ben.id.clone(),
+            CONVERSATIONS => cleo.id.clone(),
+            _ => nobody(number),
+        };
+        let id = ConversationId::from_bits(number.into()).to_string();
+        doc! { "_id": id, "participants": [{ "userId": &ana.id }, { "userId": other }], "lastSeq": i64::from(number) }
+    };
+    let database = evidence::database(&world.tenant).await;
+    let conversations = database.collection::<Document>("conversations");
+    conversations.insert_many((1..=CONVERSATIONS).map(conversation)).await.expect("put in");
+    let records = records(&world).await;
+    let (_his, mut hers) = (ben.socket().await, cleo.socket().await);
+    recorded(&records, &ben, 1).await;
+    recorded(&records, &cleo, 1).await;
+    let mut socket = ana.socket().await;
+    let there = json!({ "userId": cleo.id, "status": "online", "lastSeenAt": null });
+    assert_eq!(socket.next("presenceSnapshot").await, json!({ "items": [there] }), "those of her 1,000 newest");
+    told(&mut hers, &ana, "online").await;
 }
