@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use poem::Server;
@@ -26,6 +26,8 @@ use crate::config::Config;
 use crate::consumer::notify::Notify;
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
+use crate::domain::roster::Roster;
+use crate::domain::typing::Typing;
 use crate::error::{Code, Error, Result};
 use crate::gateway::{Gateway, Hub, Typists, socketio};
 use crate::lifecycle::Lifecycle;
@@ -137,10 +139,10 @@ impl App {
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
+        let roster = Arc::<Mutex<Roster>>::default();
         if roles.worker {
-            broker.trim(&lifecycle);
-            broker.consume(Durable::Persist, &lifecycle, Persist::new(store.clone()));
-            broker.consume(Durable::Notify, &lifecycle, Notify::new(publisher.clone(), clock.clone()));
+            let notify = Notify::new(publisher.clone(), clock.clone()).knowing(roster.clone());
+            work(&broker, &lifecycle, Persist::new(store.clone()), notify);
         }
         let mut front = None;
         let mut running = None;
@@ -167,6 +169,7 @@ impl App {
             let presences = Presences::start(&broker, store, preferred.clone(), clock, &lifecycle, hub.clone()).await?;
             let typists = Typists::start(hub.clone(), preferred.clone(), &lifecycle);
             let ears = Ears {
+                roster: roster.clone(),
                 recent,
                 limits,
                 directory,
@@ -177,7 +180,7 @@ impl App {
                 hub: hub.clone(),
             };
             broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
-            broker.signals(&lifecycle, move |signal| typists.hear(signal)).await?;
+            broker.signals(&lifecycle, signals(roster, typists)).await?;
             let cors = config.http.cors.clone();
             let gateway = Gateway::start(
                 commands.clone(),
@@ -237,6 +240,7 @@ impl App {
 
 /// Everybody who listens to the tail.
 struct Ears {
+    roster: Arc<Mutex<Roster>>,
     recent: Arc<Recent>,
     limits: Limits,
     directory: Directory,
@@ -249,7 +253,11 @@ struct Ears {
 
 impl Ears {
     /// Takes what the tail brings to each of them.
-    fn hear(&self, tailed: Tailed) {
+    fn hear(&self, mut tailed: Tailed) {
+        // Whom an event concerns is settled before anybody looks at it.
+        if let Tailed::Event(stored, _) = &mut tailed {
+            self.roster.lock().unwrap_or_else(PoisonError::into_inner).follow(stored);
+        }
         // The window first: a socket that is in the hub by then finds there what it is not pushed.
         self.recent.observe(&tailed);
         match tailed {
@@ -266,6 +274,23 @@ impl Ears {
             Tailed::Passed(seq) => self.hub.passed(seq),
             Tailed::Begins(seq) => self.hub.begin_anew(seq),
         }
+    }
+}
+
+/// Works on the log.
+fn work(broker: &Broker, lifecycle: &Lifecycle, persist: Persist, notify: Notify) {
+    broker.trim(lifecycle);
+    broker.consume(Durable::Persist, lifecycle, persist);
+    broker.consume(Durable::Notify, lifecycle, notify);
+}
+
+/// Takes signals to whoever shows them. As with events, whoever sent one may not have heard yet who has left.
+fn signals(roster: Arc<Mutex<Roster>>, typists: Arc<Typists>) -> impl FnMut(Typing) + Send + 'static {
+    move |mut signal| {
+        let known = roster.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(signal.conversation_id, &mut signal.recipients);
+        drop(known);
+        typists.hear(signal);
     }
 }
 

@@ -1,61 +1,25 @@
-//! `/conversations`: places messages are in.
+//! `/conversations`: opening, finding and listing places that messages are in.
 
 use poem::Request;
 use poem::web::Data;
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+use poem_openapi::types::MaybeUndefined;
+use poem_openapi::{ApiResponse, Object, OpenApi};
 
+use super::place::{ContextBody, ConversationBody};
 use super::text::Text;
 use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
 use crate::command::conversations::OpenConversation;
-use crate::domain::context::{Context, ContextKind, Price};
-use crate::domain::conversation::Kind;
+use crate::domain::context::Context;
 use crate::domain::ids::UserId;
-use crate::domain::notification::excerpt;
-use crate::domain::page;
+use crate::domain::page::{self, Page};
+use crate::domain::words::{ClientMessageId, Title};
 use crate::error::Result;
 use crate::query::Queries;
 use crate::query::conversations::View;
-
-/// The sorts of things a conversation can be about.
-#[derive(Debug, Clone, Copy, Enum)]
-#[oai(rename = "ContextType", rename_all = "lowercase")]
-enum ContextType {
-    Order,
-    Product,
-    Store,
-}
-
-/// What a conversation is about.
-#[derive(Debug, Object)]
-#[oai(rename = "Context", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct ContextBody {
-    /// The sort of thing.
-    #[oai(rename = "type")]
-    kind: ContextType,
-    /// The shop's own id of it, at most 128 characters.
-    id: Text,
-    /// Its name for people, at most 200 characters.
-    title: Option<Text>,
-    /// Its page (http or https).
-    url: Option<Text>,
-    /// Its picture (http or https).
-    image_url: Option<Text>,
-    /// What it costs.
-    price: Option<PriceBody>,
-}
-
-/// What something costs, as the shop says it.
-#[derive(Debug, Object)]
-#[oai(rename = "Price")]
-struct PriceBody {
-    /// A decimal number, such as `19.90`.
-    amount: Text,
-    /// The currency, such as `EUR` (ISO 4217).
-    currency: Text,
-}
+use crate::query::lists::Wanted;
 
 /// A conversation to open, or to find.
 #[derive(Object)]
@@ -66,62 +30,23 @@ struct NewConversation {
     participants: Vec<Text>,
     /// The one other participant: short for `participants` with one id.
     recipient_id: Option<Text>,
-    /// What it is about. The same users have one conversation for each context, and one without.
+    /// direct, group or support. If it is not said, two users talk directly and more are a group. Support conversations are
+    /// opened by buyers and sellers alone; agents join them.
+    kind: Option<Text>,
+    /// What it is about. The same two users have one direct conversation for each context, and one without; so has everybody
+    /// with the shop's support.
     context: Option<ContextBody>,
+    /// Its name, 1 to 200 characters; a direct one has none.
+    title: Option<Text>,
 }
 
-/// A user in a conversation.
-#[derive(Debug, Object)]
-#[oai(rename = "Participant", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct ParticipantBody {
-    /// Who.
-    user_id: String,
-    /// Their name.
-    name: Option<String>,
-    /// As what: buyer, seller, agent or owner.
-    role: String,
-    /// The seq up to which they have read, as far as they show it.
-    read_seq: u64,
-    /// The seq up to which messages have come to them.
-    delivered_seq: u64,
-}
-
-/// The newest message of a conversation.
-#[derive(Debug, Object)]
-#[oai(rename = "LastMessage", rename_all = "camelCase")]
-struct LastMessageBody {
-    /// Its id.
-    id: String,
-    /// Its place in the log.
-    seq: u64,
-    /// Who sent it.
-    sender_id: String,
-    /// The first 140 characters of its text.
-    text: String,
-    /// When it was sent.
-    created_at: String,
-}
-
-/// A place messages are in.
-#[derive(Debug, Object)]
-#[oai(rename = "Conversation", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct ConversationBody {
-    /// Names it for ever (`cnv_...`).
-    id: String,
-    /// direct or group.
-    kind: String,
-    /// Who is in it.
-    participants: Vec<ParticipantBody>,
-    /// What it is about.
-    context: Option<ContextBody>,
-    /// Who opened it.
-    created_by: String,
-    /// When.
-    created_at: String,
-    /// Its newest message.
-    last_message: Option<LastMessageBody>,
-    /// How many messages of others the caller has not read: 0 to 100, and 100 means that many or more.
-    unread: u32,
+/// What is to change; what is left out stays as it is.
+#[derive(Object)]
+struct ConversationChange {
+    /// Its new name, 1 to 200 characters; null takes it away.
+    title: MaybeUndefined<Text>,
+    /// Whether it is closed.
+    closed: Option<bool>,
 }
 
 /// A page of conversations.
@@ -134,90 +59,31 @@ struct ConversationPage {
     next_cursor: Option<String>,
 }
 
-impl From<ContextBody> for Context {
-    fn from(body: ContextBody) -> Self {
+impl From<Page<View>> for ConversationPage {
+    fn from(page: Page<View>) -> Self {
         Self {
-            kind: match body.kind {
-                ContextType::Order => ContextKind::Order,
-                ContextType::Product => ContextKind::Product,
-                ContextType::Store => ContextKind::Store,
-            },
-            id: body.id.0,
-            title: body.title.map(|text| text.0),
-            url: body.url.map(|text| text.0),
-            image_url: body.image_url.map(|text| text.0),
-            price: body.price.map(|price| Price { amount: price.amount.0, currency: price.currency.0 }),
-        }
-    }
-}
-
-impl From<Context> for ContextBody {
-    fn from(context: Context) -> Self {
-        Self {
-            kind: match context.kind {
-                ContextKind::Order => ContextType::Order,
-                ContextKind::Product => ContextType::Product,
-                ContextKind::Store => ContextType::Store,
-            },
-            id: Text(context.id),
-            title: context.title.map(Text),
-            url: context.url.map(Text),
-            image_url: context.image_url.map(Text),
-            price: context.price.map(|price| PriceBody { amount: Text(price.amount), currency: Text(price.currency) }),
-        }
-    }
-}
-
-impl From<View> for ConversationBody {
-    fn from(view: View) -> Self {
-        let View { conversation, mut names, marks, last_message, unread, .. } = view;
-        let marks = |user| marks.get(&user).copied().unwrap_or_default();
-        Self {
-            id: conversation.id.to_string(),
-            kind: match conversation.kind {
-                Kind::Direct => "direct".into(),
-                Kind::Group => "group".into(),
-                Kind::Support => "support".into(),
-            },
-            participants: conversation
-                .participants
-                .iter()
-                .map(|participant| ParticipantBody {
-                    user_id: participant.user_id.to_string(),
-                    name: names.remove(&participant.user_id),
-                    role: participant.role.word().into(),
-                    read_seq: marks(participant.user_id).read,
-                    delivered_seq: marks(participant.user_id).delivered.max(marks(participant.user_id).shown),
-                })
-                .collect(),
-            context: conversation.context.map(ContextBody::from),
-            created_by: conversation.created_by.to_string(),
-            created_at: conversation.created_at.to_string(),
-            last_message: last_message.map(|last| LastMessageBody {
-                id: last.message.id.to_string(),
-                seq: last.seq,
-                sender_id: last.message.sender_id.to_string(),
-                text: excerpt(last.text()),
-                created_at: last.message.created_at.to_string(),
-            }),
-            unread,
+            items: page.items.into_iter().map(ConversationBody::from).collect(),
+            next_cursor: page.next.map(page::Edge::opaque),
         }
     }
 }
 
 impl NewConversation {
-    fn into_command(self) -> Result<OpenConversation> {
+    fn into_command(self, key: Option<&str>) -> Result<OpenConversation> {
         let ids = self.participants.iter().chain(&self.recipient_id);
         Ok(OpenConversation {
             participants: ids.map(|id| id.parse()).collect::<Result<Vec<UserId>>>()?,
+            kind: self.kind.map(|kind| kind.parse()).transpose()?,
             context: self.context.map(Context::from),
+            title: self.title.map(|title| Title::new(&title)).transpose()?,
+            key: key.map(ClientMessageId::new).transpose()?,
         })
     }
 }
 
 #[derive(ApiResponse)]
 enum Opened {
-    /// These users had it already.
+    /// It was there already.
     #[oai(status = 200)]
     Found(Json<ConversationBody>),
     /// It is new.
@@ -230,7 +96,10 @@ pub struct ConversationsApi;
 
 #[OpenApi(prefix_path = "/conversations", tag = "Group::Conversations")]
 impl ConversationsApi {
-    /// Open a conversation, or find the one these users have
+    /// Open a conversation, or find the one that is there
+    ///
+    /// Direct and support conversations are there once. A group is a new one each time, unless the header
+    /// `Idempotency-Key` names the opening: then the same caller and key are the same group.
     #[oai(path = "/", method = "post", operation_id = "openConversation")]
     async fn open(
         &self,
@@ -238,35 +107,90 @@ impl ConversationsApi {
         queries: Data<&Queries>,
         caller: Caller,
         request: &Request,
+        /// Your own name for this opening, 1 to 128 visible ASCII characters. It matters for groups.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<String>>,
         body: Json<NewConversation>,
     ) -> Reply<Opened> {
-        let opened = commands.open_conversation(&caller.0, body.0.into_command()?, trace(request)).await?;
+        let open = body.0.into_command(idempotency_key.0.as_deref())?;
+        let opened = commands.open_conversation(&caller.0, open, trace(request)).await?;
         let view = Json(queries.opened(&caller.0, opened.conversation, opened.created).await?.into());
         Ok(if opened.created { Opened::Created(view) } else { Opened::Found(view) })
     }
 
     /// The caller's conversations, the most recently active first
+    ///
+    /// A page may be short, or even empty, and still have a `nextCursor`: of one page a bounded number of conversations is
+    /// looked at.
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the request")]
     #[oai(path = "/", method = "get", operation_id = "listConversations")]
     async fn list(
         &self,
         queries: Data<&Queries>,
         caller: Caller,
+        /// Only those of this kind: direct, group or support.
+        kind: Query<Option<String>>,
+        /// Only those about this sort of thing: order, product or store.
+        #[oai(name = "contextType")]
+        context_type: Query<Option<String>>,
+        /// Only those about the thing with this id.
+        #[oai(name = "contextId")]
+        context_id: Query<Option<String>>,
+        /// Only those that you have archived, or have not.
+        archived: Query<Option<bool>>,
+        /// For agents: the support conversations that wait for one, instead of your own. The other filters do not matter
+        /// then.
+        queue: Query<Option<bool>>,
         /// How many, 1 to 200; 50 if not given.
         limit: Query<Option<u32>>,
         /// Where to go on: the `nextCursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Reply<Json<ConversationPage>> {
         let before = cursor.0.map(|cursor| cursor.parse()).transpose()?;
-        let page = queries.conversations(&caller.0, before, page::limit(limit.0)?).await?;
-        Ok(Json(ConversationPage {
-            items: page.items.into_iter().map(ConversationBody::from).collect(),
-            next_cursor: page.next.map(page::Edge::opaque),
-        }))
+        let limit = page::limit(limit.0)?;
+        let wanted = Wanted {
+            kind: kind.0.map(|kind| kind.parse()).transpose()?,
+            context_type: context_type.0.map(|kind| kind.parse()).transpose()?,
+            context_id: context_id.0,
+            archived: archived.0,
+        };
+        let page = if queue.0.unwrap_or_default() {
+            queries.waiting(&caller.0, before, limit).await?
+        } else {
+            queries.conversations(&caller.0, &wanted, before, limit).await?
+        };
+        Ok(Json(page.into()))
     }
 
     /// One of the caller's conversations
     #[oai(path = "/:id", method = "get", operation_id = "getConversation")]
     async fn get(&self, queries: Data<&Queries>, caller: Caller, id: Path<String>) -> Reply<Json<ConversationBody>> {
         Ok(Json(queries.conversation(&caller.0, id.parse()?).await?.into()))
+    }
+
+    /// Rename a conversation, close it, or open it again
+    #[oai(path = "/:id", method = "patch", operation_id = "changeConversation")]
+    async fn change(
+        &self,
+        commands: Data<&Commands>,
+        queries: Data<&Queries>,
+        caller: Caller,
+        request: &Request,
+        id: Path<String>,
+        body: Json<ConversationChange>,
+    ) -> Reply<Json<ConversationBody>> {
+        let id = id.parse()?;
+        let title = match &body.title {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(title) => Some(Some(Title::new(title)?)),
+        };
+        if let Some(title) = title {
+            commands.rename_conversation(&caller.0, id, title, trace(request)).await?;
+        }
+        if let Some(closed) = body.closed {
+            commands.close_conversation(&caller.0, id, closed, trace(request)).await?;
+        }
+        Ok(Json(queries.conversation(&caller.0, id).await?.into()))
     }
 }

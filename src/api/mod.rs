@@ -9,6 +9,8 @@ mod encoded;
 mod failure;
 mod messages;
 mod notifications;
+mod participants;
+mod place;
 mod preferences;
 mod presence;
 mod receipts;
@@ -81,6 +83,7 @@ type Resources = (
     preferences::PreferencesApi,
     presence::PresenceApi,
     conversations::ConversationsApi,
+    participants::ParticipantsApi,
     receipts::ReceiptsApi,
     messages::MessagesApi,
     changes::ChangesApi,
@@ -101,6 +104,7 @@ pub fn service() -> Api {
         preferences::PreferencesApi,
         presence::PresenceApi,
         conversations::ConversationsApi,
+        participants::ParticipantsApi,
         receipts::ReceiptsApi,
         messages::MessagesApi,
         changes::ChangesApi,

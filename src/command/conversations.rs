@@ -1,22 +1,36 @@
-//! Opening conversations.
+//! Opening conversations, naming them, closing them.
+
+use std::sync::Arc;
 
 use super::Commands;
+use super::directory::Entry;
+use super::states::Change;
 use crate::auth::Actor;
 use crate::domain::context::Context;
-use crate::domain::conversation::{self, Conversation, Kind, Participant};
+use crate::domain::conversation::{Conversation, Kind, Participant, ParticipantRole, foreign};
 use crate::domain::event::Body;
-use crate::domain::ids::UserId;
+use crate::domain::ids::{ConversationId, UserId};
+use crate::domain::message;
+use crate::domain::opening::{Plan, Wish};
+use crate::domain::rights::Act;
 use crate::domain::trace::TraceContext;
 use crate::domain::user::User;
+use crate::domain::words::{ClientMessageId, Title};
 use crate::error::{Code, Result};
 
-/// A conversation to open, or to find if these users have it already.
-#[derive(Debug)]
+/// A conversation to open, or to find if it is there already.
+#[derive(Debug, Default)]
 pub struct OpenConversation {
     /// Everybody in it; the caller is always one of them.
     pub participants: Vec<UserId>,
+    /// Of which kind; if that is not said, two users talk directly and more are a group.
+    pub kind: Option<Kind>,
     /// What it is about.
     pub context: Option<Context>,
+    /// Its name.
+    pub title: Option<Title>,
+    /// The caller's own name for this opening, so that a repeated one is recognised.
+    pub key: Option<ClientMessageId>,
 }
 
 /// A conversation that is open.
@@ -29,38 +43,46 @@ pub struct Opened {
 }
 
 impl Commands {
-    /// Opens the one conversation of these users about this context, or finds it. Its id follows from both and its
-    /// opening is stored only if it is the first, so two calls at once open it once.
+    /// Opens a conversation, or finds the one that this wish has led to before. Its id follows from the wish and its opening
+    /// is stored only if it is the first, so two calls at once open it once.
     pub async fn open_conversation(
         &self,
         actor: &Actor,
         open: OpenConversation,
         trace: Option<TraceContext>,
     ) -> Result<Opened> {
-        actor.check_expiry(self.clock.now())?;
-        if let Some(context) = &open.context {
-            context.check()?;
-        }
-        let users = conversation::participants_of(actor.user_id, &open.participants)?;
-        let id = conversation::id_of(&users, open.context.as_ref());
+        let now = self.clock.now();
+        actor.check_expiry(now)?;
+        let wish = Wish {
+            caller: actor.user_id,
+            role: actor.role,
+            participants: &open.participants,
+            kind: open.kind,
+            context: open.context.as_ref(),
+            title: open.title.as_ref(),
+            key: open.key.as_ref(),
+        };
+        let Plan { id, kind, users } = wish.plan(self.clock.fresh_id())?;
         if let Some(entry) = self.directory.find(id).await? {
-            return Ok(Opened { conversation: entry.conversation.clone(), created: false });
+            return found(actor, &entry);
         }
-        if users.len() == 2 {
+        if kind == Kind::Direct {
             self.require_unblocked(actor.user_id, users.iter().copied()).await?;
         }
-        let now = self.clock.now();
-        let participant =
-            |user: User| Participant { user_id: user.id, role: user.role.into(), joined_at: now, visible_from: 0 };
+        let participant = |user: User| {
+            let owns = kind == Kind::Group && user.id == actor.user_id;
+            let role = if owns { ParticipantRole::Owner } else { user.role.into() };
+            Participant { user_id: user.id, role, joined_at: now, visible_from: 0 }
+        };
         let mut participants: Vec<Participant> =
             self.require_users(&users).await?.into_iter().map(participant).collect();
         participants.sort_unstable_by_key(|participant| participant.user_id);
         let conversation = Conversation {
             id,
-            kind: if users.len() == 2 { Kind::Direct } else { Kind::Group },
+            kind,
             participants,
             context: open.context,
-            title: None,
+            title: open.title.map(String::from),
             created_by: actor.user_id,
             created_at: now,
             closed_at: None,
@@ -73,10 +95,79 @@ impl Commands {
                 Ok(Opened { conversation, created: true })
             }
             Err(error) if error.code() == Code::Conflict => {
-                let found = self.directory.find(id).await?.ok_or(error)?;
-                Ok(Opened { conversation: found.conversation.clone(), created: false })
+                found(actor, &*self.directory.renewed(id).await?.ok_or(error)?)
             }
             Err(error) => Err(error),
         }
     }
+
+    /// Gives a conversation another title, or none.
+    pub async fn rename_conversation(
+        &self,
+        actor: &Actor,
+        id: ConversationId,
+        title: Option<Title>,
+        trace: Option<TraceContext>,
+    ) -> Result<()> {
+        let title = title.map(String::from);
+        let decide = |entry: &Entry| {
+            entry.require(actor, Act::Rename)?;
+            let next = entry.conversation.renamed(title.as_deref());
+            Ok(next.map(|next| Change { next, note: message::Entry::Renamed { title: title.clone() } }))
+        };
+        self.change(actor, id, trace, decide).await.map(drop)
+    }
+
+    /// Closes a conversation, or opens it again.
+    pub async fn close_conversation(
+        &self,
+        actor: &Actor,
+        id: ConversationId,
+        closed: bool,
+        trace: Option<TraceContext>,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        let decide = |entry: &Entry| {
+            if closed {
+                entry.require(actor, Act::Close)?;
+                let next = entry.conversation.closed(now);
+                return Ok(next.map(|next| Change { next, note: message::Entry::Closed {} }));
+            }
+            entry.require(actor, Act::Reopen)?;
+            Ok(reopening(entry))
+        };
+        self.change(actor, id, trace, decide).await.map(drop)
+    }
+
+    /// The conversation that the caller says something in. A closed one opens again for the customer of a support
+    /// conversation, and for nobody else.
+    pub(super) async fn speak_in(
+        &self,
+        actor: &Actor,
+        id: ConversationId,
+        trace: Option<TraceContext>,
+    ) -> Result<Arc<Entry>> {
+        let entry = self.directory.for_participant(id, actor.user_id).await?;
+        if entry.conversation.closed_at.is_none() {
+            entry.require(actor, Act::Send)?;
+            return Ok(entry);
+        }
+        let decide = |entry: &Entry| {
+            entry.require(actor, Act::Send)?;
+            Ok(reopening(entry))
+        };
+        self.change(actor, id, trace, decide).await
+    }
+}
+
+fn reopening(entry: &Entry) -> Option<Change> {
+    entry.conversation.reopened().map(|next| Change { next, note: message::Entry::Reopened {} })
+}
+
+/// One that is there already. Its opener may have left it since.
+fn found(actor: &Actor, entry: &Entry) -> Result<Opened> {
+    if !entry.conversation.has(actor.user_id) {
+        return Err(foreign());
+    }
+    Ok(Opened { conversation: entry.conversation.clone(), created: false })
 }

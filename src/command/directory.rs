@@ -129,8 +129,31 @@ impl Directory {
     /// A conversation that this user is in. Anybody else gets the same answer as for one that does not exist.
     pub async fn for_participant(&self, id: ConversationId, user: UserId) -> Result<Arc<Entry>> {
         let entry = self.find(id).await?.ok_or_else(foreign)?;
-        entry.conversation.require(user)?;
-        Ok(entry)
+        if entry.conversation.has(user) {
+            return Ok(entry);
+        }
+        // They may have been brought in a moment ago, on another instance. Whoever cannot be asked has told nothing new.
+        let newest = self.renewed(id).await.ok().flatten().unwrap_or(entry);
+        newest.conversation.require(user)?;
+        Ok(newest)
+    }
+
+    /// A conversation as it is now, whatever is kept here; its seq is that of the last event of its subject.
+    pub(super) async fn renewed(&self, id: ConversationId) -> Result<Option<Arc<Entry>>> {
+        if let Some(Stored { seq, event }) = self.broker.last(Subject::Chat(id, ChatKind::Conversation)).await?
+            && let Body::Conversation(conversation) = event.body
+        {
+            return Ok(Some(self.keep(conversation, seq)));
+        }
+        // The log was purged that far, so that the next event is the first of its subject again.
+        let stored = self.store.conversation(id).await?;
+        Ok(stored.map(|listed| Arc::new(Entry::new(listed.conversation, 0))))
+    }
+
+    /// A conversation, if it is kept here.
+    #[must_use]
+    pub fn kept(&self, id: ConversationId) -> Option<Arc<Entry>> {
+        self.entries.get(&id)
     }
 
     /// A conversation, if it exists.

@@ -114,7 +114,7 @@ impl Commands {
     ) -> Result<Sending> {
         let now = self.clock.now();
         actor.check_expiry(now)?;
-        let entry = self.directory.for_participant(send.conversation_id, actor.user_id).await?;
+        let entry = self.speak_in(actor, send.conversation_id, trace).await?;
         if send.recipient_id.is_some_and(|recipient| recipient == actor.user_id || !entry.conversation.has(recipient)) {
             return Err(Error::invalid(
                 "recipient_not_a_participant",

@@ -11,9 +11,12 @@ pub mod directory;
 pub mod limits;
 pub mod lookup;
 pub mod messages;
+pub mod participants;
 pub mod preferences;
 pub mod receipts;
 pub mod resends;
+pub mod settings;
+mod states;
 pub mod typing;
 
 use std::sync::Arc;

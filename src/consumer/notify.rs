@@ -3,6 +3,7 @@
 //! A notification's id follows from the message and the user, and the broker recognises a repeated publish by it, so a
 //! redelivered message notifies nobody twice.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::broker::consume::{Delivery, Handler, Verdict};
@@ -10,6 +11,7 @@ use crate::broker::publish::{Pending, Publisher};
 use crate::domain::clock::Clock;
 use crate::domain::event::{self, Body, Event};
 use crate::domain::notification;
+use crate::domain::roster::Roster;
 use crate::error::Result;
 
 /// Notifications in line at once, about: the line is shared with what clients send.
@@ -20,21 +22,30 @@ const IN_LINE: usize = 512;
 pub struct Notify {
     publisher: Publisher,
     clock: Clock,
+    roster: Arc<Mutex<Roster>>,
 }
 
 impl Notify {
     /// Publishes through this publisher.
     #[must_use]
-    pub const fn new(publisher: Publisher, clock: Clock) -> Self {
-        Self { publisher, clock }
+    pub fn new(publisher: Publisher, clock: Clock) -> Self {
+        Self { publisher, clock, roster: Arc::default() }
+    }
+
+    /// Tells nobody who, as this roster knows, has left a conversation meanwhile.
+    #[must_use]
+    pub fn knowing(self, roster: Arc<Mutex<Roster>>) -> Self {
+        Self { roster, ..self }
     }
 
     async fn publish(&self, delivery: &Delivery) -> Result<Vec<Pending>> {
         let Body::Message(message) = &delivery.stored.event.body else {
             return Ok(Vec::new());
         };
+        let mut recipients = delivery.stored.event.recipients.clone();
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner).retain(message.conversation_id, &mut recipients);
         let mut pending = Vec::new();
-        for notification in notification::of_message(message, &delivery.stored.event.recipients) {
+        for notification in notification::of_message(message, &recipients) {
             let event = Event {
                 id: self.clock.fresh_id(),
                 version: event::VERSION,

@@ -72,6 +72,15 @@ impl ContextKind {
     }
 }
 
+impl std::str::FromStr for ContextKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = [Self::Order, Self::Product, Self::Store].into_iter().find(|kind| kind.word() == text);
+        found.ok_or_else(|| Error::invalid("malformed_context", "contextType must be order, product or store"))
+    }
+}
+
 impl Context {
     /// Refuses what would not fit a screen or is no link: ids of at most 128 characters, titles of 200, http(s) links of 2,000.
     pub fn check(&self) -> Result<()> {

@@ -15,12 +15,36 @@ pub const PARTICIPANT_LIMIT: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Two users, once per context; who is in it never changes.
+    /// Two users, once per context, and the agents they have called in.
     Direct,
     /// Any number, with somebody who runs it.
     Group,
     /// Somebody and the shop's agents.
     Support,
+}
+
+impl Kind {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Group, Self::Support];
+
+    /// The word, as on the wire.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Group => "group",
+            Self::Support => "support",
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
+        found.ok_or_else(|| Error::invalid("unknown_kind", "kind must be direct, group or support"))
+    }
 }
 
 /// What somebody is in a conversation.
@@ -51,6 +75,15 @@ impl ParticipantRole {
             Self::Agent => "agent",
             Self::Owner => "owner",
         }
+    }
+}
+
+impl std::str::FromStr for ParticipantRole {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|role| role.word() == text);
+        found.ok_or_else(|| Error::invalid("unknown_role", "role must be buyer, seller, agent or owner"))
     }
 }
 
@@ -170,6 +203,12 @@ pub fn foreign() -> Error {
     Error::new(Code::Forbidden, "not_a_participant", "you are not a participant of this conversation")
 }
 
+/// The answer to whoever would make it more users than a conversation holds.
+#[must_use]
+pub fn too_many() -> Error {
+    Error::new(Code::TooLarge, "too_many_participants", "a conversation has at most 100 participants")
+}
+
 /// The set of users a new conversation would have: the caller and the others, sorted, each once.
 pub fn participants_of(caller: UserId, others: &[UserId]) -> Result<Vec<UserId>> {
     let mut users = others.to_vec();
@@ -180,7 +219,7 @@ pub fn participants_of(caller: UserId, others: &[UserId]) -> Result<Vec<UserId>>
         return Err(Error::invalid("no_other_participant", "a conversation needs at least one other participant"));
     }
     if users.len() > PARTICIPANT_LIMIT {
-        return Err(Error::new(Code::TooLarge, "too_many_participants", "a conversation has at most 100 participants"));
+        return Err(too_many());
     }
     Ok(users)
 }

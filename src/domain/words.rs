@@ -11,6 +11,8 @@ use crate::error::{Code, Error, Result};
 pub const TEXT_LIMIT: usize = 8_000;
 /// Most characters of a display name.
 pub const NAME_LIMIT: usize = 100;
+/// Most characters of a conversation's title.
+pub const TITLE_LIMIT: usize = 200;
 /// Most characters of an e-mail address (RFC 5321: 254 octets).
 pub const EMAIL_LIMIT: usize = 254;
 /// Fewest characters of a password (NIST SP 800-63B asks for eight at least).
@@ -86,6 +88,26 @@ impl DisplayName {
             return Err(Error::invalid(
                 "malformed_name",
                 "name must have 1 to 100 characters and no control characters",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// The name of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Title(String);
+word!(Title);
+
+impl Title {
+    /// 1 to 200 characters, no control characters, composed (NFC) and trimmed.
+    pub fn new(text: &str) -> Result<Self> {
+        let text: String = text.trim().nfc().collect();
+        let length = text.chars().count();
+        if length == 0 || length > TITLE_LIMIT || text.chars().any(char::is_control) {
+            return Err(Error::invalid(
+                "malformed_title",
+                "title must have 1 to 200 characters and no control characters",
             ));
         }
         Ok(Self(text))

@@ -1,30 +1,26 @@
-//! The conversations of a user.
+//! Conversations as a client shows them, one at a time; lists of them are in `lists`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Queries, overlay, unread};
 use crate::auth::Actor;
 use crate::broker::subject::Filter;
+use crate::command::directory::Entry;
 use crate::domain::conversation::{Conversation, foreign};
-use crate::domain::event::{Body, Stored};
+use crate::domain::event::Stored;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
-use crate::domain::page::{Edge, Page};
 use crate::domain::receipt::Marks;
 use crate::domain::setting::Settings;
 use crate::domain::state::MessageState;
 use crate::error::Result;
 use crate::store::conversations::Listed;
 
-/// How long a list waits for this instance to hear of what others have accepted.
-const CATCH_UP: Duration = Duration::from_secs(1);
-/// Events that are laid over a list, at most.
-const NEWER: usize = 10_000;
-
 /// A conversation as a client shows it.
 #[derive(Debug)]
 pub struct View {
+    /// Who is shown it.
+    pub viewer: UserId,
     /// The conversation.
     pub conversation: Conversation,
     /// The names of its participants.
@@ -41,18 +37,19 @@ pub struct View {
 
 /// What MongoDB may not have.
 #[derive(Debug)]
-struct Newer {
+pub(super) struct Newer {
     /// Everything up to here it has.
-    floor: u64,
-    events: Vec<Arc<Stored>>,
+    pub(super) floor: u64,
+    /// What is behind that.
+    pub(super) events: Vec<Arc<Stored>>,
 }
 
 impl Newer {
-    fn iter(&self) -> impl Iterator<Item = &Stored> + Clone {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stored> + Clone {
         self.events.iter().map(AsRef::as_ref)
     }
 
-    fn unread(&self, user: UserId) -> unread::Newer {
+    pub(super) fn unread(&self, user: UserId) -> unread::Newer {
         unread::Newer::of(user, self.floor, self.iter())
     }
 }
@@ -63,83 +60,13 @@ fn seen_by(user: UserId, whose: UserId, marks: Marks) -> Marks {
 }
 
 impl Queries {
-    /// The caller's conversations, the most recently active first.
-    pub async fn conversations(&self, actor: &Actor, before: Option<Edge>, limit: u32) -> Result<Page<View>> {
-        actor.check_expiry(self.clock.now())?;
-        let (mut page, newer) = self.page_of(actor.user_id, before, limit).await?;
-        let items = std::mem::take(&mut page.items);
-        Ok(Page { next: page.next, items: self.views(actor.user_id, items, &newer).await? })
-    }
-
-    /// The most recent conversations of a user, and what MongoDB may not have of them.
-    pub(super) async fn recent_conversations(&self, user: UserId, limit: u32) -> Result<(Page<Listed>, unread::Newer)> {
-        let (page, newer) = self.page_of(user, None, limit).await?;
-        Ok((page, newer.unread(user)))
-    }
-
-    async fn page_of(&self, user: UserId, before: Option<Edge>, limit: u32) -> Result<(Page<Listed>, Newer)> {
-        let newer = self.newer_of(user).await?;
-        let mut page = self.store.conversations_of(user, before, limit).await?;
-        self.lay_over(&mut page, &newer.events, before, limit as usize).await?;
-        Ok((page, newer))
-    }
-
-    /// Events of a user that MongoDB may not have, as far as the window reaches back.
-    async fn newer_of(&self, user: UserId) -> Result<Newer> {
-        let (floor, head) = tokio::try_join!(self.broker.projected(), self.broker.head())?;
-        self.recent.reaches(head, CATCH_UP).await;
-        Ok(match self.recent.since(user, floor, NEWER) {
-            Some(since) => Newer { floor, events: since.events },
-            // MongoDB alone is what there is to show.
-            None => Newer { floor: u64::MAX, events: Vec::new() },
-        })
-    }
-
-    /// Brings a page up to date. What has happened since may bring a conversation to the first one.
-    async fn lay_over(
-        &self,
-        page: &mut Page<Listed>,
-        newer: &[Arc<Stored>],
-        before: Option<Edge>,
-        limit: usize,
-    ) -> Result<()> {
-        let mut last_edge = page.next;
-        for stored in newer {
-            let Some(id) = stored.event.body.conversation() else { continue };
-            if !page.items.iter().any(|listed| listed.conversation.id == id) {
-                let moves_up =
-                    before.is_none() && matches!(stored.event.body, Body::Message(_) | Body::Conversation(_));
-                if !moves_up {
-                    continue;
-                }
-                let found = self.store.conversation(id).await?;
-                let Some(entry) = self.directory.find(id).await? else { continue };
-                page.items.push(found.unwrap_or_else(|| Listed::fresh(entry.conversation.clone(), entry.seq())));
-            }
-            if let Some(listed) = page.items.iter_mut().find(|listed| listed.conversation.id == id) {
-                overlay::apply(listed, stored);
-            }
-        }
-        page.items.sort_by_key(|listed| std::cmp::Reverse(listed.last_seq));
-        if page.items.len() > limit {
-            page.items.truncate(limit);
-            last_edge = page.items.last().map(|last| Edge(last.last_seq));
-        }
-        page.next = last_edge;
-        Ok(())
-    }
-
     /// One of the caller's conversations.
     pub async fn conversation(&self, actor: &Actor, id: ConversationId) -> Result<View> {
         actor.check_expiry(self.clock.now())?;
         let entry = self.directory.for_participant(id, actor.user_id).await?;
-        let (floor, events) = self.behind(Filter::Conversation(id), overlay::LIMIT).await?;
-        let newer = Newer { floor, events: events.into_iter().map(Arc::new).collect() };
-        let stored = self.store.conversation(id).await?;
-        let mut listed = stored.unwrap_or_else(|| Listed::fresh(entry.conversation.clone(), entry.seq()));
-        for stored in &newer.events {
-            overlay::apply(&mut listed, stored);
-        }
+        let (listed, newer) = self.listed(&entry).await?;
+        // They may have been removed meanwhile.
+        listed.conversation.require(actor.user_id)?;
         self.views(actor.user_id, vec![listed], &newer).await?.pop().ok_or_else(foreign)
     }
 
@@ -152,8 +79,29 @@ impl Queries {
         self.views(actor.user_id, vec![Listed::fresh(conversation, 0)], &newer).await?.pop().ok_or_else(foreign)
     }
 
+    /// What one of the caller's conversations is to them.
+    pub async fn settings(&self, actor: &Actor, id: ConversationId) -> Result<Settings> {
+        actor.check_expiry(self.clock.now())?;
+        let entry = self.directory.for_participant(id, actor.user_id).await?;
+        let (listed, _) = self.listed(&entry).await?;
+        Ok(listed.settings.get(&actor.user_id).copied().unwrap_or_default())
+    }
+
+    /// A conversation as it is now, and what MongoDB may not have of it.
+    async fn listed(&self, entry: &Entry) -> Result<(Listed, Newer)> {
+        let id = entry.conversation.id;
+        let (floor, events) = self.behind(Filter::Conversation(id), overlay::LIMIT).await?;
+        let newer = Newer { floor, events: events.into_iter().map(Arc::new).collect() };
+        let stored = self.store.conversation(id).await?;
+        let mut listed = stored.unwrap_or_else(|| Listed::fresh(entry.conversation.clone(), entry.seq()));
+        for stored in newer.iter() {
+            overlay::apply(&mut listed, stored);
+        }
+        Ok((listed, newer))
+    }
+
     /// Conversations as this user is shown them. `newer` is what MongoDB may not have of them.
-    async fn views(&self, user: UserId, listed: Vec<Listed>, newer: &Newer) -> Result<Vec<View>> {
+    pub(super) async fn views(&self, user: UserId, listed: Vec<Listed>, newer: &Newer) -> Result<Vec<View>> {
         let mut ids: Vec<UserId> = listed.iter().flat_map(|one| one.conversation.users()).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -171,6 +119,7 @@ impl Queries {
             let from = one.conversation.participant(user).map_or(0, |participant| participant.visible_from);
             let last = one.last_message.and_then(|last| said.remove(&last.id));
             View {
+                viewer: user,
                 names: one
                     .conversation
                     .users()

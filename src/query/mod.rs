@@ -1,6 +1,7 @@
 //! Queries: everything that is read. Each authorises first and reads a bounded page.
 
 pub mod conversations;
+pub mod lists;
 pub mod message;
 pub mod messages;
 pub mod notifications;

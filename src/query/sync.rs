@@ -13,10 +13,12 @@ use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
 
 use super::Queries;
+use crate::broker::read::Found;
 use crate::broker::subject::Filter;
 use crate::domain::cursor::Cursor;
 use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
+use crate::domain::roster::Roster;
 use crate::error::Result;
 
 /// Conversations that may have changed, at most; whoever missed more is quicker with a reload.
@@ -138,6 +140,16 @@ impl Queries {
         }
     }
 
+    /// A part of the log, with the recipients that the window would have.
+    async fn read_again(&self, filter: Filter, from: u64, limit: usize) -> Result<Found> {
+        let mut found = self.broker.read(filter, from, limit).await?;
+        if let Filter::Conversation(id) = filter {
+            let known = self.directory.kept(id).filter(|entry| entry.seq() > 0);
+            Roster::replay(known.as_ref().map(|entry| (entry.seq(), &entry.conversation)), &mut found.events);
+        }
+        Ok(found)
+    }
+
     async fn missed_long_ago(&self, user: UserId, cursor: Cursor, limit: usize) -> Result<Result<Missed, Lost>> {
         let _reader = self.readers.0.acquire().await.map_err(crate::error::Error::internal)?;
         let log = self.broker.look().await?;
@@ -156,7 +168,7 @@ impl Queries {
         }
         let filters = changed.into_iter().map(Filter::Conversation).chain([Filter::Inbox(user)]);
         let mut reads = futures_util::stream::iter(filters)
-            .map(|filter| self.broker.read(filter, cursor.seq + 1, limit + 1))
+            .map(|filter| self.read_again(filter, cursor.seq + 1, limit + 1))
             .buffer_unordered(AT_ONCE);
         let mut events: BTreeMap<u64, Arc<Stored>> = BTreeMap::new();
         // Up to where the window begins, since behind that there may be conversations that MongoDB does not know yet; and

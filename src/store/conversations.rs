@@ -87,6 +87,9 @@ pub(super) struct ConversationDocument {
     pub(super) created_at: DateTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) closed_at: Option<DateTime>,
+    /// A customer waits in it for an agent: follows from the rest of the state, and is there to be found.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) waiting: bool,
     /// The seq of the event that this state comes from.
     pub(super) state_seq: i64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -108,8 +111,8 @@ pub(super) struct ConversationDocument {
 }
 
 /// The fields that are the state of a conversation: one register, with `stateSeq`.
-pub(super) const STATE: [&str; 8] =
-    ["kind", "participants", "context", "title", "createdBy", "createdAt", "closedAt", "stateSeq"];
+pub(super) const STATE: [&str; 9] =
+    ["kind", "participants", "context", "title", "createdBy", "createdAt", "closedAt", "waiting", "stateSeq"];
 
 /// A conversation as a list shows it.
 #[derive(Debug, Clone)]
@@ -187,6 +190,7 @@ impl ConversationDocument {
             created_by: conversation.created_by,
             created_at: stored_time(conversation.created_at),
             closed_at: conversation.closed_at.map(stored_time),
+            waiting: conversation.is_waiting(),
             state_seq: stored_seq(at),
             marks: BTreeMap::new(),
             settings: BTreeMap::new(),
@@ -234,9 +238,30 @@ impl Store {
         Ok(found.map(ConversationDocument::into_listed))
     }
 
+    /// Conversations of these ids, in no order; unknown ones are left out.
+    pub async fn conversations_by_id(&self, ids: &[ConversationId]) -> Result<Vec<Listed>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let conversations = self.collection::<ConversationDocument>(NAME);
+        let found = self
+            .read(async { conversations.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await });
+        Ok(found.await?.into_iter().map(ConversationDocument::into_listed).collect())
+    }
+
     /// A user's conversations, the most recently active first.
     pub async fn conversations_of(&self, user: UserId, before: Option<Edge>, limit: u32) -> Result<Page<Listed>> {
-        let mut filter = doc! { "participants.userId": user.to_string() };
+        self.newest_of(doc! { "participants.userId": user.to_string() }, before, limit).await
+    }
+
+    /// The support conversations that no agent has joined, the most recently active first.
+    pub async fn conversations_waiting(&self, before: Option<Edge>, limit: u32) -> Result<Page<Listed>> {
+        self.newest_of(doc! { "waiting": true }, before, limit).await
+    }
+
+    async fn newest_of(&self, which: Document, before: Option<Edge>, limit: u32) -> Result<Page<Listed>> {
+        let mut filter = which;
         if let Some(Edge(edge)) = before {
             filter.insert("lastSeq", doc! { "$lt": stored_seq(edge) });
         }

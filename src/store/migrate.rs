@@ -38,6 +38,8 @@ pub(super) async fn run(store: &Store) -> Result<()> {
                 index(doc! { "participants.userId": 1, "lastSeq": -1 }),
                 index(doc! { "participants.userId": 1, "changeSeq": 1 }),
                 index(doc! { "former.userId": 1, "former.seq": 1 }),
+                // Only those that wait for an agent are in it.
+                partial(doc! { "waiting": 1, "lastSeq": -1 }, doc! { "waiting": true }),
             ],
         ),
         (

@@ -216,6 +216,7 @@ impl ConversationDocument {
             && self.created_by == wanted.created_by
             && self.created_at == wanted.created_at
             && self.closed_at == wanted.closed_at
+            && self.waiting == wanted.waiting
     }
 
     /// Whether the log repeats one of its messages here or later.

@@ -1,0 +1,246 @@
+//! The roster: conversations whose participants have changed a moment ago, as they are now.
+//!
+//! An event names everybody it concerns as its publisher knew them. A publisher may not have heard yet that somebody has
+//! left or come, and its event lies behind that change in the log all the same. Whoever hands events on asks here first: what
+//! comes later than a change concerns those whom the change left in, and nobody else. It knows only the last changes, as
+//! nobody is behind for longer than that; when there were none it costs nothing.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::change::Scope;
+use super::clock::Timestamp;
+use super::conversation::Conversation;
+use super::event::{Body, Stored};
+use super::ids::{ConversationId, UserId};
+
+/// How long a change is remembered, in seconds. Nobody publishes from what they knew a minute ago.
+const SECONDS: i64 = 60;
+/// Conversations remembered, at most; the oldest change is forgotten first.
+const KEPT: usize = 4_096;
+
+#[derive(Debug)]
+struct Changed {
+    seq: u64,
+    conversation: Conversation,
+}
+
+/// Recent changes of who is in what.
+#[derive(Debug, Default)]
+pub struct Roster {
+    changed: HashMap<ConversationId, Changed>,
+    order: VecDeque<(Timestamp, ConversationId, u64)>,
+}
+
+impl Roster {
+    /// Takes note of an event and puts its recipients right; called for every event, in the order of the log.
+    pub fn follow(&mut self, stored: &mut Stored) {
+        if let Body::Conversation(conversation) = &stored.event.body {
+            self.note(stored.seq, stored.event.occurred_at, conversation);
+        } else if !self.changed.is_empty() {
+            self.correct(stored);
+        }
+    }
+
+    /// Leaves out whoever is known not to be in a conversation any more.
+    pub fn retain(&self, id: ConversationId, users: &mut Vec<UserId>) {
+        if let Some(changed) = self.changed.get(&id) {
+            users.retain(|user| changed.conversation.has(*user));
+        }
+    }
+
+    /// Puts right the recipients of a part of one conversation's log. `known` is a state of it and the place of that, if
+    /// there is one at hand from before.
+    pub fn replay(known: Option<(u64, &Conversation)>, events: &mut [Stored]) {
+        let mut roster = Self::default();
+        if let Some((seq, conversation)) = known {
+            roster.know(seq, Timestamp::zero(), conversation);
+        }
+        for stored in events {
+            match &stored.event.body {
+                Body::Conversation(conversation) => roster.know(stored.seq, Timestamp::zero(), conversation),
+                _ => roster.correct(stored),
+            }
+        }
+    }
+
+    /// Knows a conversation as it was at a place in the log.
+    fn know(&mut self, seq: u64, at: Timestamp, conversation: &Conversation) {
+        let changed = Changed { seq, conversation: conversation.clone() };
+        self.changed.insert(conversation.id, changed);
+        self.order.push_back((at, conversation.id, seq));
+    }
+
+    fn note(&mut self, seq: u64, at: Timestamp, conversation: &Conversation) {
+        let came = |joined: Timestamp| joined != conversation.created_at;
+        let moved = conversation.participants.iter().any(|one| came(one.joined_at)) || !conversation.removed.is_empty();
+        // Of one that was just opened nobody can know another state.
+        if moved || self.changed.contains_key(&conversation.id) {
+            self.know(seq, at, conversation);
+        }
+        while let Some((since, id, seq)) = self.order.front().copied() {
+            if self.order.len() <= KEPT && since.plus_seconds(SECONDS) >= at {
+                break;
+            }
+            self.order.pop_front();
+            if self.changed.get(&id).is_some_and(|changed| changed.seq == seq) {
+                self.changed.remove(&id);
+            }
+        }
+    }
+
+    fn correct(&self, stored: &mut Stored) {
+        let about = match &stored.event.body {
+            Body::Notification(notification) => Some(notification.data.conversation_id),
+            body => body.conversation(),
+        };
+        let Some(changed) = about.and_then(|id| self.changed.get(&id)).filter(|changed| changed.seq < stored.seq)
+        else {
+            return;
+        };
+        let event = &mut stored.event;
+        event.recipients.retain(|user| changed.conversation.has(*user));
+        let everybody = match &event.body {
+            Body::Message(_) => Some(stored.seq),
+            Body::Edit(edit) => Some(edit.message_seq),
+            Body::Deletion(deletion) if deletion.scope == Scope::Everybody => Some(deletion.message_seq),
+            Body::Reaction(reaction) => Some(reaction.message_seq),
+            Body::Pin(pin) => Some(pin.message_seq),
+            Body::Receipt(receipt) if !receipt.hidden => Some(u64::MAX),
+            // These are for one user alone.
+            Body::Deletion(_)
+            | Body::Receipt(_)
+            | Body::Setting(_)
+            | Body::Notification(_)
+            | Body::Preferences(_)
+            | Body::Conversation(_) => None,
+        };
+        for user in everybody.into_iter().flat_map(|seq| changed.conversation.audience(seq)) {
+            if !event.recipients.contains(&user) {
+                event.recipients.push(user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::conversation::{Kind, Participant, ParticipantRole};
+    use crate::domain::event::{Event, VERSION};
+    use crate::domain::ids::EventId;
+    use crate::domain::receipt::Receipt;
+
+    const HERE: ConversationId = ConversationId::from_bits(7);
+
+    fn user(bits: u128) -> UserId {
+        UserId::from_bits(bits)
+    }
+
+    fn event(seq: u64, seconds: i64, recipients: &[u128], body: Body) -> Stored {
+        let event = Event {
+            id: EventId::from_bits(u128::from(seq)),
+            version: VERSION,
+            actor: user(1),
+            occurred_at: Timestamp::zero().plus_seconds(seconds),
+            recipients: recipients.iter().map(|bits| user(*bits)).collect(),
+            body,
+        };
+        Stored { seq, event }
+    }
+
+    fn state(seq: u64, seconds: i64, users: &[(u128, u64)], removed: &[u128]) -> Stored {
+        let participant = |(bits, visible_from): &(u128, u64)| Participant {
+            user_id: user(*bits),
+            role: ParticipantRole::Buyer,
+            joined_at: Timestamp::zero().plus_seconds(if *bits == 1 { 0 } else { 5 }),
+            visible_from: *visible_from,
+        };
+        let conversation = Conversation {
+            id: HERE,
+            kind: Kind::Group,
+            participants: users.iter().map(participant).collect(),
+            context: None,
+            title: None,
+            created_by: user(1),
+            created_at: Timestamp::zero(),
+            closed_at: None,
+            removed: removed.iter().map(|bits| user(*bits)).collect(),
+        };
+        let mut all: Vec<u128> = users.iter().map(|(bits, _)| *bits).collect();
+        all.extend(removed);
+        event(seq, seconds, &all, Body::Conversation(conversation))
+    }
+
+    fn receipt(seq: u64, hidden: bool, recipients: &[u128]) -> Stored {
+        let receipt = Receipt { conversation_id: HERE, user_id: user(1), read_seq: seq, delivered_seq: 0, hidden };
+        event(seq, 10, recipients, Body::Receipt(receipt))
+    }
+
+    fn told(roster: &mut Roster, mut stored: Stored) -> Vec<u128> {
+        roster.follow(&mut stored);
+        let mut told: Vec<u128> = stored.event.recipients.iter().map(|user| user.bits()).collect();
+        told.sort_unstable();
+        told
+    }
+
+    #[test]
+    fn what_comes_behind_a_change_concerns_those_whom_it_left_in() {
+        let mut roster = Roster::default();
+        assert_eq!(told(&mut roster, receipt(1, false, &[1, 2])), [1, 2]);
+        assert_eq!(told(&mut roster, state(2, 10, &[(1, 0), (3, 0)], &[2])), [1, 2, 3], "the change itself is told");
+        assert_eq!(told(&mut roster, receipt(3, false, &[1, 2])), [1, 3], "its publisher knew of nothing yet");
+        assert_eq!(told(&mut roster, receipt(4, true, &[1])), [1], "what is for one alone stays so");
+        assert_eq!(told(&mut roster, receipt(5, true, &[2])), [0; 0]);
+        let mut typing = vec![user(1), user(2)];
+        roster.retain(HERE, &mut typing);
+        assert_eq!(typing, [user(1)]);
+    }
+
+    #[test]
+    fn nobody_is_told_of_messages_from_before_they_came() {
+        let mut roster = Roster::default();
+        told(&mut roster, state(2, 10, &[(1, 0), (3, 9)], &[]));
+        let pin = |message_seq| {
+            Body::Pin(crate::domain::change::Pin {
+                message_id: crate::domain::ids::MessageId::from_bits(1),
+                conversation_id: HERE,
+                message_seq,
+                user_id: user(1),
+                on: true,
+                at: Timestamp::zero(),
+            })
+        };
+        assert_eq!(told(&mut roster, event(20, 10, &[1], pin(9))), [1]);
+        assert_eq!(told(&mut roster, event(21, 10, &[1], pin(10))), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_read_again_concerns_the_same() {
+        let mut events = [
+            receipt(1, false, &[1, 2]),
+            state(2, 10, &[(1, 0), (3, 0)], &[2]),
+            receipt(3, false, &[1, 2]),
+            state(4, 10, &[(1, 0), (2, 0)], &[3]),
+            receipt(5, false, &[1, 3]),
+        ];
+        Roster::replay(None, &mut events);
+        let told = events.map(|stored| stored.event.recipients.iter().map(|user| user.bits()).collect::<Vec<_>>());
+        assert_eq!(told, [vec![1, 2], vec![1, 3, 2], vec![1, 3], vec![1, 2, 3], vec![1, 2]]);
+    }
+
+    #[test]
+    fn it_forgets_and_openings_cost_nothing() {
+        let mut roster = Roster::default();
+        told(&mut roster, state(1, 0, &[(1, 0)], &[]));
+        assert!(roster.changed.is_empty(), "it was just opened");
+        told(&mut roster, state(2, 10, &[(1, 0)], &[2]));
+        assert_eq!(roster.changed.len(), 1);
+        let mut later = state(3, 71, &[(1, 0)], &[4]);
+        if let Body::Conversation(conversation) = &mut later.event.body {
+            conversation.id = ConversationId::from_bits(8);
+        }
+        roster.follow(&mut later);
+        assert_eq!((roster.changed.len(), roster.order.len()), (1, 1));
+        assert_eq!(told(&mut roster, receipt(4, false, &[1, 2])), [1, 2], "a minute later nobody is behind");
+    }
+}
