@@ -123,6 +123,12 @@ impl Socket {
         Vec::from_iter::<VecDeque<Value>>(wanted).into_iter().map(|frame| frame["data"].clone()).collect()
     }
 
+    /// Every frame that came in until the server has answered one more event, in order.
+    pub async fn everything(&mut self) -> Vec<Value> {
+        self.call("register", &json!("nobody")).await;
+        self.seen.drain(..).collect()
+    }
+
     /// The code that the server closes with.
     pub async fn close_code(&mut self) -> u16 {
         let closed = tokio::time::timeout(DEADLINE, async {

@@ -75,6 +75,21 @@ impl World {
         self.rest.sign_up(name).await
     }
 
+    /// Somebody new who is this to the shop: agents and admins are made by the shop, not by signing up.
+    pub async fn staff(&self, name: &str, role: &str) -> Person {
+        let mut person = self.person(name).await;
+        let users =
+            crate::drills::evidence::database(&self.tenant).await.collection::<mongodb::bson::Document>("users");
+        let set = mongodb::bson::doc! { "$set": { "role": role } };
+        let done = users.update_one(mongodb::bson::doc! { "_id": &person.id }, set).await.expect("an answer");
+        assert_eq!(done.matched_count, 1);
+        let login = json!({ "email": person.email, "password": super::client::PASSWORD });
+        let (status, entered) = self.rest.post("/api/auth/login", None, &login).await;
+        assert_eq!((status, &entered["user"]["role"]), (200, &json!(role)), "{entered}");
+        entered["token"].as_str().expect("a token").clone_into(&mut person.token);
+        person
+    }
+
     /// Two people with a conversation.
     pub async fn pair(&self) -> (Person, Person, String) {
         let (ana, ben) = (self.person("Ana").await, self.person("Ben").await);
