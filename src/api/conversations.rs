@@ -138,6 +138,8 @@ impl ConversationsApi {
         context_id: Query<Option<String>>,
         /// Only those that you have archived, or have not.
         archived: Query<Option<bool>>,
+        /// Only those in which you have something to read, or have not.
+        unread: Query<Option<bool>>,
         /// For agents: the support conversations that wait for one, instead of your own. The other filters do not matter
         /// then.
         queue: Query<Option<bool>>,
@@ -153,6 +155,7 @@ impl ConversationsApi {
             context_type: context_type.0.map(|kind| kind.parse()).transpose()?,
             context_id: context_id.0,
             archived: archived.0,
+            unread: unread.0,
         };
         let page = if queue.0.unwrap_or_default() {
             queries.waiting(&caller.0, before, limit).await?

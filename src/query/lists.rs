@@ -40,12 +40,15 @@ pub struct Wanted {
     pub context_id: Option<String>,
     /// Those that the caller has put away, or has not.
     pub archived: Option<bool>,
+    /// Those in which the caller has something to read, or has not.
+    pub unread: Option<bool>,
 }
 
 impl Wanted {
     fn is_everything(&self) -> bool {
-        let Self { kind, context_type, context_id, archived } = self;
-        kind.is_none() && context_type.is_none() && context_id.is_none() && archived.is_none()
+        let Self { kind, context_type, context_id, archived, unread } = self;
+        let plain = kind.is_none() && context_type.is_none() && context_id.is_none();
+        plain && archived.is_none() && unread.is_none()
     }
 
     fn takes(&self, user: UserId, listed: &Listed) -> bool {
@@ -108,6 +111,10 @@ impl Queries {
             found.extend(here);
             found.sort_by_key(|listed| std::cmp::Reverse(listed.last_seq));
             found.retain(|listed| listed.conversation.has(user) && wanted.takes(user, listed));
+            if let Some(wanted) = wanted.unread {
+                let left = self.unread(user, &found, newer.unread(user), 1).await?;
+                found.retain(|listed| left.get(&listed.conversation.id).is_some_and(|count| *count > 0) == wanted);
+            }
             items.extend(found);
             if items.len() > limit {
                 items.truncate(limit);

@@ -136,6 +136,46 @@ async fn what_is_left_to_read_is_right_at_once_although_nobody_projects_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_can_be_of_what_is_left_to_read() {
+    for worker in [false, true] {
+        let world = World::with_roles(Roles { gateway: true, worker }).await;
+        let (ana, ben) = (world.person("Ana").await, world.person("Ben").await);
+        let mut all = Vec::new();
+        for number in 0..6 {
+            let context = json!({ "type": "order", "id": number.to_string() });
+            let open = json!({ "recipientId": ben.id, "context": context });
+            let (status, opened) = ana.post("/api/conversations", &open).await;
+            assert_eq!(status, 201, "{opened}");
+            all.push(opened["id"].as_str().expect("an id").to_owned());
+            ana.say(&all[number], "hello").await;
+        }
+        for id in &all[..3] {
+            read(&ben, id, &Value::Null).await;
+        }
+        let listed = async |person: &Person, filter: &str| {
+            let (mut ids, mut cursor) = (Vec::new(), String::new());
+            loop {
+                let (status, page) = person.get(&format!("/api/conversations?limit=2&{filter}{cursor}")).await;
+                assert_eq!(status, 200, "{page}");
+                let items = page["items"].as_array().expect("items").iter();
+                ids.extend(items.map(|one| one["id"].as_str().expect("an id").to_owned()));
+                match page["nextCursor"].as_str() {
+                    Some(next) => cursor = format!("&cursor={next}"),
+                    None => break,
+                }
+            }
+            ids.reverse();
+            ids
+        };
+        assert_eq!(listed(&ben, "unread=true").await, all[3..]);
+        assert_eq!(listed(&ben, "unread=false").await, all[..3]);
+        assert_eq!(listed(&ben, "").await, all);
+        assert!(listed(&ana, "unread=true").await.is_empty());
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counts_end_somewhere() {
     let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "5000")]).await;
     let (ana, ben, conversation) = world.pair().await;
