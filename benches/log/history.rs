@@ -13,7 +13,7 @@ use super::table::{Pair, Row, Wanted};
 
 const ROUNDS: usize = 9;
 /// Readings of one round.
-const READINGS: u32 = 20;
+const READINGS: u32 = 10;
 const LONG: u64 = 100_000;
 const SHORT: u64 = 1_000;
 /// Documents of one insert.
@@ -29,13 +29,16 @@ const PAGES: [(&str, &str); 4] = [
 
 pub async fn measure(servers: &Servers) -> Vec<Row> {
     let tenant = servers.tenant();
+    let client = mongodb::Client::with_uri_str(&tenant.mongodb_uri).await.expect("the database");
+    let database = client.database(&tenant.database);
     let instance = Instance::start(&tenant, "gateway,worker").await;
     let (ana, ben, cleo) = (instance.person("ana").await, instance.person("ben").await, instance.person("cleo").await);
     let (long, short) = (instance.conversation(&ana, &ben).await, instance.conversation(&ana, &cleo).await);
-    let client = mongodb::Client::with_uri_str(&tenant.mongodb_uri).await.expect("the database");
-    let messages = client.database(&tenant.database).collection::<Document>("messages");
-    fill(&messages, &long, &ana.id, 0, LONG).await;
-    fill(&messages, &short, &ana.id, LONG, SHORT).await;
+    let messages = database.collection::<Document>("messages");
+    for (conversation, behind, count) in [(&long, 0, LONG), (&short, LONG, SHORT)] {
+        fill(&messages, conversation, &ana.id, behind, count).await;
+        name_last(&database, conversation, behind, count).await;
+    }
     println!("history: {LONG} and {SHORT} messages, {ROUNDS} rounds of {READINGS} readings");
     let mut pairs = PAGES.map(|_| Pair::new());
     for _ in 0..ROUNDS {
@@ -63,6 +66,20 @@ async fn read(instance: &Instance, path: &str, token: &str) -> f64 {
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&page));
     }
     took.as_secs_f64() * 1e6 / f64::from(READINGS)
+}
+
+/// Names the last message, once the conversation is there.
+async fn name_last(database: &mongodb::Database, conversation: &str, behind: u64, count: u64) {
+    let id = MessageId::from_bits(u128::from(behind + count)).to_string();
+    let last = doc! { "id": id, "seq": i64::try_from(count + 10).unwrap_or(i64::MAX) };
+    let conversations = database.collection::<Document>("conversations");
+    loop {
+        let named = doc! { "$set": { "lastMessage": &last } };
+        if conversations.update_one(doc! { "_id": conversation }, named).await.expect("named").matched_count > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn fill(messages: &mongodb::Collection<Document>, conversation: &str, sender: &str, behind: u64, count: u64) {

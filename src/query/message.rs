@@ -80,7 +80,7 @@ impl Queries {
             let id = view.conversation.id;
             let from = view.conversation.participant(user).map_or(0, |participant| participant.visible_from);
             let sight = Sight { user, from };
-            let mut found = self.store.messages(id, sight, Stretch::Before(last.seq), STEPS_BACK).await?;
+            let mut found = self.store.messages(id, sight, Stretch::Before(last.seq), last.seq, STEPS_BACK).await?;
             let here = newer.iter().copied().filter(|stored| stored.event.body.conversation() == Some(id));
             overlay::lay_over(&mut found, here, |seq| seq < last.seq && seq > from);
             view.last_message = found.into_iter().rev().find(|state| !state.is_hidden_from(user));

@@ -37,10 +37,11 @@ impl Queries {
         let sight = entry.sight(actor.user_id);
         // The newer events first: what is projected between the two readings is then in both, and never in none.
         let newer = self.unprojected(Filter::Conversation(conversation), overlay::LIMIT).await?;
+        let head = self.directory.head(&entry).await?;
         let mut history = if let Range::Around(id) = range {
-            self.around(conversation, sight, id, &newer, limit).await?
+            self.around(conversation, sight, id, &newer, head, limit).await?
         } else {
-            self.one_way(conversation, sight, range, &newer, limit).await?
+            self.one_way(conversation, sight, range, &newer, head, limit).await?
         };
         // Behind the cursors, which go by what there is: a page may be short of what its reader has deleted for themselves.
         history.items.retain(|state| !state.is_hidden_from(actor.user_id));
@@ -55,6 +56,7 @@ impl Queries {
         sight: Sight,
         range: Range,
         newer: &[Stored],
+        head: u64,
         limit: u32,
     ) -> Result<History> {
         let (stretch, from) = match range {
@@ -69,7 +71,7 @@ impl Queries {
                 (Stretch::After(edge), edge)
             }
         };
-        let items = self.stretch(conversation, sight, stretch, newer, limit).await?;
+        let items = self.stretch(conversation, sight, stretch, newer, head, limit).await?;
         // A short page is the last one in its direction.
         let more = items.len() >= limit as usize;
         let forwards = matches!(range, Range::After(_));
@@ -85,14 +87,15 @@ impl Queries {
         sight: Sight,
         id: MessageId,
         newer: &[Stored],
+        head: u64,
         limit: u32,
     ) -> Result<History> {
         let edge = self.place(conversation, sight, Anchor::Message(id), newer).await?;
         let before = (limit - 1) / 2;
         let (mut items, rest) = tokio::try_join!(
-            self.stretch(conversation, sight, Stretch::Before(edge), newer, before),
+            self.stretch(conversation, sight, Stretch::Before(edge), newer, head, before),
             // With the message itself.
-            self.stretch(conversation, sight, Stretch::After(edge - 1), newer, limit - before),
+            self.stretch(conversation, sight, Stretch::After(edge - 1), newer, head, limit - before),
         )?;
         let more = items.len() >= before as usize;
         items.extend(rest);
@@ -108,12 +111,13 @@ impl Queries {
         sight: Sight,
         stretch: Stretch,
         newer: &[Stored],
+        head: u64,
         limit: u32,
     ) -> Result<Vec<MessageState>> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let stored = self.store.messages(conversation, sight, stretch, limit).await?;
+        let stored = self.store.messages(conversation, sight, stretch, head, limit).await?;
         Ok(merged(stored, newer, sight, stretch, limit as usize))
     }
 

@@ -7,6 +7,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::once::Placed;
+use super::windows::{Window, windows};
 use super::{Known, Store, bounded, seq, stored_seq, stored_time, time};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{Entry, Kind, Message, Quote};
@@ -196,20 +197,28 @@ pub struct Sight {
 
 impl Store {
     /// A stretch of what exists for somebody of a conversation, oldest first, at most `limit` long; with what they have
-    /// deleted for themselves. It looks at as many keys of the index as it returns documents.
+    /// deleted for themselves. `head` is about where the conversation ends. It is read in windows, see `windows`, so that nothing
+    /// has to look at more of a long conversation than is near.
     pub async fn messages(
         &self,
         conversation: ConversationId,
         sight: Sight,
         stretch: Stretch,
+        head: u64,
         limit: u32,
     ) -> Result<Vec<MessageState>> {
-        let (filter, order) = stretch_query(conversation, sight.from, stretch);
         let messages = self.collection::<MessageDocument>(NAME);
-        let found = self.read(async {
-            messages.find(filter).sort(order).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
-        });
-        let mut found: Vec<_> = found.await?.into_iter().map(MessageDocument::into_state).collect();
+        let mut found: Vec<MessageState> = Vec::new();
+        for window in windows(sight.from, stretch, head) {
+            let left = i64::from(limit) - i64::try_from(found.len()).unwrap_or(i64::MAX);
+            if left <= 0 {
+                break;
+            }
+            let (filter, order) = window_query(conversation, window, stretch);
+            let part =
+                self.read(async { messages.find(filter).sort(order).limit(left).await?.try_collect::<Vec<_>>().await });
+            found.extend(part.await?.into_iter().map(MessageDocument::into_state));
+        }
         if !matches!(stretch, Stretch::After(_)) {
             found.reverse();
         }
@@ -267,22 +276,15 @@ impl Store {
     }
 }
 
-/// The filter and the order that a stretch of a conversation behind `from` is read by.
+/// The filter and the order that a window of a conversation is read by.
 #[must_use]
-pub fn stretch_query(conversation: ConversationId, from: u64, stretch: Stretch) -> (Document, Document) {
-    let mut range = doc! { "$gt": stored_seq(from) };
-    let order = match stretch {
-        Stretch::Newest => -1,
-        Stretch::Before(edge) => {
-            range.insert("$lt", stored_seq(edge));
-            -1
-        }
-        Stretch::After(edge) => {
-            range.insert("$gt", stored_seq(edge.max(from)));
-            1
-        }
-    };
+pub fn window_query(conversation: ConversationId, window: Window, stretch: Stretch) -> (Document, Document) {
+    let mut range = doc! { "$gt": stored_seq(window.after) };
+    if let Some(before) = window.before {
+        range.insert("$lt", stored_seq(before));
+    }
     // What somebody has deleted for themselves is left out later: looking for others here could take for ever.
+    let order = if matches!(stretch, Stretch::After(_)) { 1 } else { -1 };
     (doc! { "conversationId": conversation.to_string(), "seq": range }, doc! { "seq": order })
 }
 

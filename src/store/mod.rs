@@ -21,6 +21,7 @@ pub mod sessions;
 mod touch;
 pub mod unread;
 pub mod users;
+pub mod windows;
 
 use std::future::{Future, IntoFuture};
 use std::time::Duration;

@@ -4,7 +4,8 @@ use mongodb::bson::{DateTime, Document, doc};
 use mongodb::{Client, Database};
 use serde_json::Value;
 use shoptalk::domain::ids::{ConversationId, MessageId};
-use shoptalk::store::messages::{Stretch, pins_query, stretch_query};
+use shoptalk::store::messages::{Stretch, pins_query, window_query};
+use shoptalk::store::windows::windows;
 
 use crate::support::world::World;
 
@@ -88,7 +89,9 @@ async fn a_page_of_a_long_conversation_takes_a_page_of_keys() {
             (middle, Stretch::Newest),
             (middle, Stretch::After(1)),
         ] {
-            let (index, keys) = plan(&database, stretch_query(id, from, stretch), PAGE).await;
+            // The first window has enough, wherever in the conversation it is.
+            let window = windows(from, stretch, FIRST + count).next().expect("a window");
+            let (index, keys) = plan(&database, window_query(id, window, stretch), PAGE).await;
             eprintln!("{count} messages, {stretch:?} behind {from}: {keys} keys of {index}");
             assert_eq!(index, "conversationId_1_seq_1");
             assert!(keys <= i64::from(PAGE) + 1, "{stretch:?} behind {from} looks at {keys} keys");

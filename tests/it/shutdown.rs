@@ -66,7 +66,7 @@ async fn a_message_is_in_mongodb_within_a_second_and_the_rest_once_a_worker_is_b
     let (ana, _, conversation) = world.pair().await;
     let id: ConversationId = conversation.parse().expect("an id");
     let everything = Sight { user: UserId::from_bits(0), from: 0 };
-    let kept = || async { store.messages(id, everything, Stretch::Newest, 200).await.expect("a reading").len() };
+    let kept = || async { store.messages(id, everything, Stretch::Newest, 0, 200).await.expect("a reading").len() };
 
     // The promise is for an idle server; here other tests share its two cores, so the quickest of five counts.
     let mut quickest = Duration::MAX;
