@@ -37,8 +37,10 @@ pub async fn pin(person: &Person, method: Method, conversation: &str, id: &Value
 /// What there is to say about a change on a socket.
 pub fn change(conversation: &str, id: &Value, more: Value) -> Value {
     let mut data = json!({ "conversationId": conversation, "messageId": id });
-    for (key, value) in more.as_object().cloned().unwrap_or_default() {
-        data[key] = value;
+    if let Value::Object(fields) = more {
+        for (key, value) in fields {
+            data[key] = value;
+        }
     }
     data
 }
