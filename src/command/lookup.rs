@@ -214,19 +214,26 @@ impl Lookup {
             let found = self.broker.read(Filter::Conversation(conversation), seq, RECENT).await?;
             // A conversation in which much has happened since, or a log that was trimmed that far, is read the other way.
             if !found.more
-                && let Some(state) = folded(None, id, &found.events)
+                && let Some(state) = folded(None, conversation, id, &found.events)
             {
                 return Ok(state);
             }
         }
         let newer = self.broker.unprojected(Filter::Conversation(conversation), UNPROJECTED).await?;
         let stored = self.store.messages_by_id(&[id]).await?.pop();
-        folded(stored, id, &newer).ok_or_else(unknown_message)
+        folded(stored, conversation, id, &newer).ok_or_else(unknown_message)
     }
 }
 
-/// A message as it is after these events.
-fn folded(mut state: Option<MessageState>, id: MessageId, events: &[Stored]) -> Option<MessageState> {
+/// A message as it is after these events of a conversation; nothing if it is one of another: what has happened to it there
+/// is not among them.
+fn folded(
+    stored: Option<MessageState>,
+    conversation: ConversationId,
+    id: MessageId,
+    events: &[Stored],
+) -> Option<MessageState> {
+    let mut state = stored.filter(|state| state.message.conversation_id == conversation);
     for stored in events {
         let body = &stored.event.body;
         match (&mut state, body) {
@@ -307,7 +314,7 @@ mod tests {
         let touched = Touched::default();
         assert!(touched.apply(9, &edit("third")));
         assert_eq!(text(&touched), None, "it is not there yet");
-        let read = folded(None, ID, &[stored(7, Body::Message(said())), stored(8, edit("second"))]);
+        let read = folded(None, HERE, ID, &[stored(7, Body::Message(said())), stored(8, edit("second"))]);
         touched.fill(read.expect("it is in the log"));
         assert_eq!(text(&touched).as_deref(), Some("third"));
         // Somebody else has read it at the same time, a moment before.
@@ -315,6 +322,13 @@ mod tests {
         assert_eq!(text(&touched).as_deref(), Some("third"));
         assert!(touched.apply(8, &edit("late")), "told again, in the wrong order");
         assert_eq!(text(&touched).as_deref(), Some("third"));
+    }
+
+    #[test]
+    fn a_message_is_not_read_by_way_of_another_conversation() {
+        let kept = || Some(MessageState::new(7, said()));
+        assert!(folded(kept(), HERE, ID, &[stored(8, edit("second"))]).is_some());
+        assert_eq!(folded(kept(), ConversationId::from_bits(6), ID, &[]), None, "its edits are elsewhere");
     }
 
     #[test]
