@@ -275,7 +275,7 @@ impl Gateway {
         conversation: ConversationId,
         typing: bool,
     ) -> Result<()> {
-        self.commands.require_typing(actor, conversation).await?;
+        self.commands.require_typing(actor, conversation, typing).await?;
         let news = if typing {
             connection.typer().sign(conversation, Instant::now())
         } else {

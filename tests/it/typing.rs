@@ -104,3 +104,25 @@ async fn only_participants_type() {
     hers.next("presenceSnapshot").await;
     assert!(hers.drain("typing").await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_types_where_nothing_is_said_any_more() {
+    let world = World::start().await;
+    let (ana, gus) = (world.person("Ana").await, world.staff("Gus", "agent").await);
+    let direct = ana.open(&[&gus]).await;
+    let (status, opened) = ana.post("/api/conversations", &json!({ "kind": "support" })).await;
+    assert_eq!(status, 201, "{opened}");
+    let place = format!("/api/conversations/{}", opened["id"].as_str().expect("an id"));
+    assert_eq!(gus.post(&format!("{place}/participants"), &json!({ "userIds": [gus.id] })).await.0, 200);
+    assert_eq!(gus.patch(&place, &json!({ "closed": true })).await.0, 200);
+    let (mut hers, mut his) = (ana.socket().await, gus.socket().await);
+    let (closed, open) = (json!({ "conversationId": opened["id"] }), json!({ "conversationId": direct }));
+    assert_eq!(his.call("typing", &closed).await["error"]["reason"], "conversation_closed");
+    assert_eq!(his.call("stopTyping", &closed).await["ok"], true, "whoever has begun may stop");
+    // She may go on there, but nobody hears of it before she does.
+    for there in [&closed, &open] {
+        assert_eq!(hers.call("typing", there).await["ok"], true);
+    }
+    assert_eq!(his.next("typing").await["conversationId"], json!(direct));
+    world.stop().await;
+}
