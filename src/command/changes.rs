@@ -15,7 +15,6 @@ use crate::broker::publish::Pending;
 use crate::broker::subject::Filter;
 use crate::domain::change::Scope;
 use crate::domain::changing::{PIN_LIMIT, What};
-use crate::domain::conversation::Kind;
 use crate::domain::event::Body;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::Quote;
@@ -130,8 +129,8 @@ impl Commands {
         let own = touched.look(|state| state.message.sender_id == actor.user_id)?;
         let act = act(&what, own);
         entry.require(actor, act)?;
-        if act.speaks() && entry.conversation.kind == Kind::Direct {
-            self.require_unblocked(actor.user_id, entry.conversation.users()).await?;
+        if act.addresses() {
+            self.require_heard(actor.user_id, &entry.conversation).await?;
         }
         let on_its_way = touched.begin(actor.user_id)?;
         let wanted = touched.look(|state| {

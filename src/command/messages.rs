@@ -5,7 +5,6 @@ use super::limits::InHand;
 use super::{Commands, changes};
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
-use crate::domain::conversation;
 use crate::domain::event::{Body, Event, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{self, Kind, Message, Quote};
@@ -121,9 +120,7 @@ impl Commands {
                 "recipientId is no other participant of this conversation",
             ));
         }
-        if entry.conversation.kind == conversation::Kind::Direct {
-            self.require_unblocked(actor.user_id, entry.conversation.users()).await?;
-        }
+        self.require_heard(actor.user_id, &entry.conversation).await?;
         changes::require_there(&entry, &send.mentions)?;
         let in_hand = self.limits.admit(actor.user_id, now)?;
         if send.client_message_id.is_some()

@@ -18,6 +18,7 @@ use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::broker::subject::{InboxKind, Subject};
 use crate::broker::topology::StreamName;
+use crate::domain::conversation::Conversation;
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::UserId;
 use crate::domain::preferences::{BLOCKED_LIMIT, Preferences};
@@ -204,6 +205,15 @@ impl Commands {
             return Err(Error::new(Code::Forbidden, "blocked", "one of you has blocked the other"));
         }
         Ok(())
+    }
+
+    /// Refuses what somebody wants to say in a direct conversation of which one of the two blocks the other. Agents whom they
+    /// have called in are heard by both, as in a group.
+    pub(super) async fn require_heard(&self, user: UserId, conversation: &Conversation) -> Result<()> {
+        match conversation.counterpart(user) {
+            Some(other) => self.require_unblocked(user, [other].into_iter()).await,
+            None => Ok(()),
+        }
     }
 
     /// Changes how the caller is seen.

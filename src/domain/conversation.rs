@@ -171,15 +171,28 @@ impl Conversation {
         self.participants.iter().map(|participant| participant.user_id)
     }
 
+    /// The other one of the two whose direct conversation it is; nobody for the agents whom they have called in.
+    #[must_use]
+    pub fn counterpart(&self, user: UserId) -> Option<UserId> {
+        if self.kind != Kind::Direct {
+            return None;
+        }
+        let mut others = self.users().filter(|other| *other != user);
+        // The two stay for ever: where nobody else is, it is them.
+        if self.participants.len() == 2 { others.next() } else { others.find(|other| self.is_of(user, *other)) }
+    }
+
+    /// Whether its id follows from these two.
+    fn is_of(&self, one: UserId, other: UserId) -> bool {
+        id_of(&[one.min(other), one.max(other)], self.context.as_ref()) == self.id
+    }
+
     /// Whether it would not be what it is without this user: one of the two of a direct conversation, whose id follows from
     /// both, and the customer of a support one.
     #[must_use]
     pub fn is_bound(&self, user: UserId) -> bool {
         match self.kind {
-            Kind::Direct => {
-                let is_pair = |other| id_of(&[user.min(other), user.max(other)], self.context.as_ref()) == self.id;
-                self.users().filter(|other| *other != user).any(is_pair)
-            }
+            Kind::Direct => self.users().any(|other| other != user && self.is_of(user, other)),
             Kind::Support => user == self.created_by,
             Kind::Group => false,
         }
@@ -290,9 +303,15 @@ mod tests {
         };
         let bound = |conversation: &Conversation| [1, 2, 3].map(|bits| conversation.is_bound(user(bits)));
         assert_eq!(bound(&conversation), [false, true, true]);
+        let others = |conversation: &Conversation| [1, 2, 3].map(|bits| conversation.counterpart(user(bits)));
+        assert_eq!(others(&conversation), [None, Some(user(3)), Some(user(2))]);
+        let called_in = conversation.participants.remove(0);
+        assert_eq!(others(&conversation)[1..], [Some(user(3)), Some(user(2))], "nobody else is there");
+        conversation.participants.insert(0, called_in);
         conversation.kind = Kind::Support;
         assert_eq!(bound(&conversation), [false, false, true]);
         conversation.kind = Kind::Group;
+        assert_eq!(others(&conversation), [None; 3]);
         assert_eq!(bound(&conversation), [false; 3]);
     }
 

@@ -89,6 +89,12 @@ impl Act {
     pub const fn speaks(self) -> bool {
         matches!(self, Self::Send | Self::React | Self::EditOwn)
     }
+
+    /// Whether it puts something before the others: nothing of that passes between two of whom one blocks the other.
+    #[must_use]
+    pub const fn addresses(self) -> bool {
+        self.speaks() || matches!(self, Self::PinMessage)
+    }
 }
 
 /// Whether somebody may do something in a conversation of this kind.

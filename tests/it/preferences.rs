@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
 use crate::support::client::Person;
+use crate::support::messages::{delete, pin, react};
 use crate::support::world::{World, message};
 use crate::support::{DEADLINE, until};
 
@@ -111,6 +113,31 @@ async fn a_block_stops_what_is_said_between_two_either_way() {
     ben.say(&conversation, "hello again").await;
     assert_eq!(ana.post("/api/conversations", &about(&ben)).await.0, 201);
     other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_an_agent_silences_nobody_in_a_direct_conversation() {
+    let world = World::start().await;
+    let (ana, ben, direct) = world.pair().await;
+    let gus = world.staff("Gus", "agent").await;
+    let place = format!("/api/conversations/{direct}/participants");
+    assert_eq!(ana.post(&place, &json!({ "userIds": [gus.id] })).await.0, 200);
+    assert_eq!(ben.put(&of(&gus)).await.0, 204);
+    for person in [&ana, &ben, &gus] {
+        person.say(&direct, "hello").await;
+    }
+    let id = ben.say(&direct, "mine").await["id"].clone();
+    assert_eq!(pin(&ben, Method::PUT, &direct, &id).await.0, 200);
+    // Between the two it counts as ever, for whatever is put before the other.
+    assert_eq!(ana.put(&of(&ben)).await.0, 204);
+    assert_eq!(reason(&ben.post("/api/messages", &message(&direct, "hello?")).await), "blocked");
+    for method in [Method::DELETE, Method::PUT] {
+        assert_eq!(reason(&pin(&ben, method, &direct, &id).await), "blocked");
+    }
+    assert_eq!(reason(&react(&ben, Method::PUT, &direct, &id, "👍").await), "blocked");
+    gus.say(&direct, "and I?").await;
+    assert_eq!(delete(&ben, &direct, &id, "everybody").await.0, 200, "one may always take back what one said");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
