@@ -138,7 +138,7 @@ impl ChangesApi {
         let mentions = body.mentions.as_ref().map(|all| changes::mentions(all.iter().map(|user| &**user)));
         let what = What::Edit { text, mentions: mentions.transpose()? };
         let changed = change(&commands, &caller, request, (&id, &message_id), what).await?;
-        Ok(Json(commands.shown(&caller.0, changed).await.into()))
+        Ok(Json(commands.shown(&caller.0, changed.state).await.into()))
     }
 
     /// Delete a message, for everybody or for yourself

@@ -13,7 +13,6 @@ use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
 use crate::command::messages::Draft;
 use crate::domain::page::{self, Edge, Range};
-use crate::domain::state::MessageState;
 use crate::query::Queries;
 
 /// A message to send.
@@ -69,7 +68,7 @@ impl MessagesApi {
     /// Send a message
     ///
     /// The reply comes once the broker has stored it. With a `clientMessageId`, or the header `Idempotency-Key`, it can be
-    /// sent again without being said twice.
+    /// sent again without being said twice: the reply is then the first one as it is now.
     #[oai(path = "/", method = "post", operation_id = "sendMessage")]
     async fn send(
         &self,
@@ -95,7 +94,8 @@ impl MessagesApi {
         let id = commands.name_message(&caller.0, &send);
         let in_line = commands.send_message(&caller.0, id, send, trace(request)).await?;
         let stored = commands.sent(in_line).await?;
-        Ok(Sent::Created(Json(MessageState::new(stored.seq, stored.message).into())))
+        let state = commands.current(stored).await;
+        Ok(Sent::Created(Json(commands.shown(&caller.0, state).await.into())))
     }
 
     /// A conversation's history, oldest first; the newest page unless asked otherwise

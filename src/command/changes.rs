@@ -152,11 +152,11 @@ impl Commands {
         Ok(Changing { conversation_id, message_id, touched, pending: Some((pending, event.body, on_its_way)), in_hand })
     }
 
-    /// A changed message as this user is shown it: what it quotes says what that says now, or nothing if nobody can tell.
-    pub async fn shown(&self, actor: &Actor, changed: Changed) -> MessageState {
-        let Changed { conversation_id, mut state, .. } = changed;
+    /// A message as this user is shown it: what it quotes says what that says now, or nothing if nobody can tell.
+    pub async fn shown(&self, actor: &Actor, mut state: MessageState) -> MessageState {
+        let conversation = state.message.conversation_id;
         if let Some(quote) = &mut state.message.reply_to {
-            match self.quoted(actor, conversation_id, quote.id).await {
+            match self.quoted(actor, conversation, quote.id).await {
                 Ok(now) => *quote = now,
                 Err(_) => quote.text.clear(),
             }

@@ -139,24 +139,32 @@ impl Commands {
         self.change(actor, id, trace, decide).await.map(drop)
     }
 
-    /// The conversation that the caller says something in. A closed one opens again for the customer of a support
+    /// The conversation that the caller may say something in, as this instance knows it, or anew if that refuses them.
+    pub(super) async fn speaking(&self, actor: &Actor, entry: Arc<Entry>) -> Result<Arc<Entry>> {
+        if entry.require(actor, Act::Send).is_ok() {
+            return Ok(entry);
+        }
+        let newest = self.directory.renewed(entry.conversation.id).await?.ok_or_else(foreign)?;
+        newest.require(actor, Act::Send)?;
+        Ok(newest)
+    }
+
+    /// The conversation that the caller is about to say something in: a closed one opens again for the customer of a support
     /// conversation, and for nobody else.
-    pub(super) async fn speak_in(
+    pub(super) async fn reopened(
         &self,
         actor: &Actor,
-        id: ConversationId,
+        entry: Arc<Entry>,
         trace: Option<TraceContext>,
     ) -> Result<Arc<Entry>> {
-        let entry = self.directory.for_participant(id, actor.user_id).await?;
         if entry.conversation.closed_at.is_none() {
-            entry.require(actor, Act::Send)?;
             return Ok(entry);
         }
         let decide = |entry: &Entry| {
             entry.require(actor, Act::Send)?;
             Ok(reopening(entry))
         };
-        self.change(actor, id, trace, decide).await
+        self.change(actor, entry.conversation.id, trace, decide).await
     }
 }
 

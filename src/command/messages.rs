@@ -1,4 +1,10 @@
 //! Sending messages.
+//!
+//! A resend is answered with the message that the first send has led to, even if it could not be said any more: before a
+//! send that has a name is refused, that name is looked up. What may be said pays nothing for it, and nothing changes before
+//! all checks have passed.
+
+use std::sync::Arc;
 
 use super::directory::Entry;
 use super::limits::InHand;
@@ -8,9 +14,10 @@ use crate::broker::publish::Pending;
 use crate::domain::event::{Body, Event, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{self, Kind, Message, Quote};
+use crate::domain::state::MessageState;
 use crate::domain::trace::TraceContext;
 use crate::domain::words::{ClientMessageId, MessageText, required};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A message to send.
 #[derive(Debug)]
@@ -85,10 +92,8 @@ pub enum Sending {
 /// A message that the log has.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// The message.
-    pub message: Message,
-    /// Its place in the log.
-    pub seq: u64,
+    /// The message; if the log had it before, what has happened to it since may be missing: see [`Commands::current`].
+    pub state: MessageState,
     /// The log had it before this send.
     pub duplicate: bool,
 }
@@ -113,32 +118,28 @@ impl Commands {
     ) -> Result<Sending> {
         let now = self.clock.now();
         actor.check_expiry(now)?;
-        let entry = self.speak_in(actor, send.conversation_id, trace).await?;
-        if send.recipient_id.is_some_and(|recipient| recipient == actor.user_id || !entry.conversation.has(recipient)) {
-            return Err(Error::invalid(
-                "recipient_not_a_participant",
-                "recipientId is no other participant of this conversation",
-            ));
-        }
-        self.require_heard(actor.user_id, &entry.conversation).await?;
-        changes::require_there(&entry, &send.mentions)?;
+        let entry = self.directory.for_participant(send.conversation_id, actor.user_id).await?;
         let in_hand = self.limits.admit(actor.user_id, now)?;
-        if send.client_message_id.is_some()
-            && let Some((seq, message)) = self.resends.first(id, entry.conversation.created_at, now).await
-        {
-            return Ok(Sending::Known(Sent { message, seq, duplicate: true }));
-        }
-        let reply_to = match send.reply_to {
-            None => None,
-            Some(quoted) => match self.quote(&entry, actor.user_id, quoted).await {
-                Ok(quote) => Some(quote),
-                // What was said once stays said, whatever has become of what it answers.
-                Err(error) => match self.said(&send, id).await {
-                    Some(sent) => return Ok(Sending::Known(sent)),
-                    None => return Err(error),
-                },
-            },
+        let resend = send.client_message_id.is_some();
+        let (entry, reply_to) = match self.check_send(actor, entry, &send).await {
+            Ok(checked) => checked,
+            // What was said once stays said, whatever has become of the place since.
+            Err(error) if resend => {
+                return self.said(send.conversation_id, id).await?.map(Sending::Known).ok_or(error);
+            }
+            Err(error) => return Err(error),
         };
+        if resend && let Some(stored) = self.resends.first(id, entry.conversation.created_at, now).await {
+            return Ok(Sending::Known(Sent { state: stored, duplicate: true }));
+        }
+        // Nothing is opened again for what was said before. Who cannot be asked about that has to be let in.
+        if resend
+            && entry.conversation.closed_at.is_some()
+            && let Ok(Some(known)) = self.said(send.conversation_id, id).await
+        {
+            return Ok(Sending::Known(known));
+        }
+        let entry = self.reopened(actor, entry, trace).await?;
         let message = Message {
             id,
             conversation_id: send.conversation_id,
@@ -158,6 +159,29 @@ impl Commands {
         Ok(Sending::InLine { message, pending, in_hand })
     }
 
+    /// Whether this may be said, and what it quotes. It changes nothing.
+    async fn check_send(
+        &self,
+        actor: &Actor,
+        entry: Arc<Entry>,
+        send: &SendMessage,
+    ) -> Result<(Arc<Entry>, Option<Quote>)> {
+        let entry = self.speaking(actor, entry).await?;
+        if send.recipient_id.is_some_and(|recipient| recipient == actor.user_id || !entry.conversation.has(recipient)) {
+            return Err(Error::invalid(
+                "recipient_not_a_participant",
+                "recipientId is no other participant of this conversation",
+            ));
+        }
+        self.require_heard(actor.user_id, &entry.conversation).await?;
+        changes::require_there(&entry, &send.mentions)?;
+        let reply_to = match send.reply_to {
+            None => None,
+            Some(quoted) => Some(self.quote(&entry, actor.user_id, quoted).await?),
+        };
+        Ok((entry, reply_to))
+    }
+
     /// The message that is answered, as everybody is told: with its words only if all of them can see it.
     async fn quote(&self, entry: &Entry, user: UserId, id: MessageId) -> Result<Quote> {
         let touched = self.lookup.find(entry.conversation.id, id, entry.sight(user).from).await?;
@@ -168,11 +192,17 @@ impl Commands {
         Ok(quote)
     }
 
-    /// The message that this send has led to before, if it has.
-    async fn said(&self, send: &SendMessage, id: MessageId) -> Option<Sent> {
-        send.client_message_id.as_ref()?;
-        let touched = self.lookup.find(send.conversation_id, id, 0).await.ok()?;
-        touched.look(|state| Sent { message: state.message.clone(), seq: state.seq, duplicate: true }).ok()
+    /// The message of this id as it is now, if a send has led to it before. Whoever cannot be asked has not denied it.
+    async fn said(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Sent>> {
+        let found = match self.lookup.find(conversation, id, 0).await {
+            Ok(touched) => touched.look(MessageState::clone),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(state) => Ok(Some(Sent { state, duplicate: true })),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the log has the message. A resend is answered with the first one.
@@ -184,29 +214,27 @@ impl Commands {
         let published = pending.stored().await?;
         drop(in_hand);
         if published.duplicate {
-            return self.first(message.id, published.seq).await;
+            return self.first(message.conversation_id, message.id, published.seq).await;
         }
-        Ok(Sent { message, seq: published.seq, duplicate: published.duplicate })
+        Ok(Sent { state: MessageState::new(published.seq, message), duplicate: false })
     }
 
     /// The message that the log has at this place already. It is stored: whatever keeps us from reading it is no refusal.
-    async fn first(&self, id: MessageId, seq: u64) -> Result<Sent> {
-        let logged = match self.broker.at(seq).await {
-            Ok(Some(Stored { event: Event { body: Body::Message(message), .. }, .. })) => Some(message),
-            _ => None,
-        };
-        let message = match logged {
-            Some(message) => message,
-            None => self
-                .store
-                .messages_by_id(&[id])
-                .await
-                .ok()
-                .and_then(|mut found| found.pop())
-                .map(|state| state.message)
-                .ok_or_else(unreadable)?,
-        };
-        Ok(Sent { message, seq, duplicate: true })
+    async fn first(&self, conversation: ConversationId, id: MessageId, seq: u64) -> Result<Sent> {
+        if let Ok(Some(Stored { event: Event { body: Body::Message(message), .. }, .. })) = self.broker.at(seq).await {
+            return Ok(Sent { state: MessageState::new(seq, message), duplicate: true });
+        }
+        self.said(conversation, id).await.ok().flatten().ok_or_else(unreadable)
+    }
+
+    /// What was sent as it is now; what was sent before may have changed. While nobody can tell it is as it was said.
+    pub async fn current(&self, sent: Sent) -> MessageState {
+        let Sent { state, duplicate } = sent;
+        if !duplicate {
+            return state;
+        }
+        let now = self.said(state.message.conversation_id, state.message.id).await.ok().flatten();
+        now.map_or(state, |now| now.state)
     }
 }
 

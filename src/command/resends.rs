@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::MessageId;
-use crate::domain::message::Message;
+use crate::domain::state::MessageState;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 /// How long a send waits for a look-up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-type Found = Option<(u64, Message)>;
+type Found = Option<MessageState>;
 
 /// Looks messages up; cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Resends {
         Self { asked, remembered }
     }
 
-    /// The message of this id and its place, if it was stored so long ago that the broker may not know it any more.
+    /// The message of this id as MongoDB has it, if it was stored so long ago that the broker may not know it any more.
     pub async fn first(&self, id: MessageId, opened: Timestamp, now: Timestamp) -> Found {
         if is_young(opened, now, self.remembered) {
             return None;
@@ -70,8 +70,8 @@ async fn answer(
             tracing::debug!(error = %error, "resends cannot be looked up right now");
             Vec::new()
         });
-        let found: HashMap<MessageId, (u64, Message)> =
-            found.into_iter().map(|state| (state.message.id, (state.seq, state.message))).collect();
+        let found: HashMap<MessageId, MessageState> =
+            found.into_iter().map(|state| (state.message.id, state)).collect();
         for (id, answer) in asked.drain(..) {
             let _ = answer.send(found.get(&id).cloned());
         }

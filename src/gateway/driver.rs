@@ -30,6 +30,7 @@ use crate::domain::cursor::Cursor;
 use crate::domain::event::{Body, Stored};
 use crate::domain::frame::{Frame, Synced};
 use crate::domain::ids::{ConversationId, UserId};
+use crate::domain::state::MessageState;
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
@@ -256,7 +257,7 @@ impl Gateway {
                         // The tail has brought it, and the socket was not told of it, as its answer was to come.
                         from.close(Closing::Resync);
                     }
-                    let Sent { message, seq, .. } = outcome?;
+                    let Sent { state: MessageState { seq, message, .. }, .. } = outcome?;
                     Ok(Done::Sent { id: message.id, seq, created_at: message.created_at })
                 });
             }

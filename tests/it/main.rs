@@ -22,6 +22,7 @@ mod preferences;
 mod presence;
 mod receipts;
 mod refusals;
+mod resends;
 mod resume;
 mod rights;
 mod shown;
