@@ -60,7 +60,7 @@ pub(super) struct QuoteBody {
     sender_id: String,
     /// Their name.
     sender_name: String,
-    /// The first 140 characters of its text; empty if it is deleted.
+    /// The first 140 characters of its text; empty if it is deleted, or does not exist for you.
     text: String,
 }
 

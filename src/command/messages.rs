@@ -185,11 +185,14 @@ impl Commands {
     /// The message that is answered, as everybody is told: with its words only if all of them can see it.
     async fn quote(&self, entry: &Entry, user: UserId, id: MessageId) -> Result<Quote> {
         let touched = self.lookup.find(entry.conversation.id, id, entry.sight(user).from).await?;
-        let mut quote = touched.look(|state| state.quotable_by(user))??;
-        if entry.conversation.audience(quote.seq).count() < entry.conversation.participants.len() {
-            quote.text.clear();
-        }
-        Ok(quote)
+        touched.look(|state| {
+            let mut quote = state.quotable_by(user)?;
+            let participants = &entry.conversation.participants;
+            if !participants.iter().all(|one| state.exists_for(one.user_id, one.visible_from)) {
+                quote.text.clear();
+            }
+            Ok(quote)
+        })?
     }
 
     /// The message of this id as it is now, if a send has led to it before. Whoever cannot be asked has not denied it.

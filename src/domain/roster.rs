@@ -119,6 +119,13 @@ impl Roster {
                 event.recipients.push(user);
             }
         }
+        // Its publisher knew of nobody for whom what it quotes does not exist.
+        if let Body::Message(message) = &mut event.body
+            && let Some(quote) = &mut message.reply_to
+            && changed.conversation.audience(quote.seq).count() < changed.conversation.participants.len()
+        {
+            quote.text.clear();
+        }
     }
 }
 
@@ -127,7 +134,8 @@ mod tests {
     use super::*;
     use crate::domain::conversation::{Kind, Participant, ParticipantRole};
     use crate::domain::event::{Event, VERSION};
-    use crate::domain::ids::EventId;
+    use crate::domain::ids::{EventId, MessageId};
+    use crate::domain::message::{self, Message, Quote};
     use crate::domain::receipt::Receipt;
 
     const HERE: ConversationId = ConversationId::from_bits(7);
@@ -212,6 +220,35 @@ mod tests {
         };
         assert_eq!(told(&mut roster, event(20, 10, &[1], pin(9))), [1]);
         assert_eq!(told(&mut roster, event(21, 10, &[1], pin(10))), [1, 3]);
+    }
+
+    #[test]
+    fn nobody_reads_in_a_quote_what_was_said_before_they_came() {
+        let mut roster = Roster::default();
+        told(&mut roster, state(10, 10, &[(1, 0), (3, 9)], &[]));
+        let mut quoted = |seq| {
+            let id = MessageId::from_bits(4);
+            let quote = Quote { id, seq, sender_id: user(1), sender_name: "Ana".into(), text: "words".into() };
+            let message = Message {
+                id: MessageId::from_bits(5),
+                conversation_id: HERE,
+                sender_id: user(1),
+                sender_name: "Ana".into(),
+                kind: message::Kind::Text,
+                text: "answer".into(),
+                reply_to: Some(quote),
+                mentions: Vec::new(),
+                entry: None,
+                client_message_id: None,
+                created_at: Timestamp::zero(),
+            };
+            let mut stored = event(20, 10, &[1], Body::Message(message));
+            roster.follow(&mut stored);
+            assert_eq!(stored.event.recipients, [user(1), user(3)]);
+            let Body::Message(message) = stored.event.body else { panic!("it is a message") };
+            message.reply_to.map(|quote| quote.text)
+        };
+        assert_eq!((quoted(9).as_deref(), quoted(10).as_deref()), (Some(""), Some("words")));
     }
 
     #[test]

@@ -56,6 +56,29 @@ async fn what_somebody_deletes_for_themselves_the_others_keep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_again_what_they_have_deleted_for_themselves() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    let id = ana.say(&conversation, "words").await["id"].clone();
+    assert_eq!(delete(&ben, &conversation, &id, "me").await.0, 200);
+    let mut answer = message(&conversation, "answer");
+    answer["replyTo"] = id.clone();
+    let (status, sent) = ana.post("/api/messages", &answer).await;
+    assert_eq!((status, &sent["replyTo"]["text"]), (201, &json!("words")), "she still has it");
+    for socket in [&mut hers, &mut his] {
+        let heard = loop {
+            let heard = socket.next("message").await;
+            if heard["id"] == sent["id"] {
+                break heard;
+            }
+        };
+        assert_eq!((&heard["replyTo"]["id"], &heard["replyTo"]["text"]), (&id, &json!("")), "all are told the same");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_quotes_and_names_whom_it_should() {
     let world = World::start().await;
     let (ana, ben, conversation) = world.pair().await;
