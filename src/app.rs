@@ -141,7 +141,7 @@ impl App {
         };
         let roster = Arc::<Mutex<Roster>>::default();
         if roles.worker {
-            let notify = Notify::new(publisher.clone(), clock.clone()).knowing(roster.clone());
+            let notify = Notify::new(broker.clone(), publisher.clone(), clock.clone()).knowing(roster.clone());
             work(&broker, &lifecycle, Persist::new(store.clone()), notify);
         }
         let mut front = None;

@@ -9,12 +9,14 @@ use std::collections::{HashMap, VecDeque};
 
 use super::change::Scope;
 use super::clock::Timestamp;
-use super::conversation::Conversation;
+use super::conversation::{Conversation, Participant};
 use super::event::{Body, Stored};
 use super::ids::{ConversationId, UserId};
 
-/// How long a change is remembered, in seconds. Nobody publishes from what they knew a minute ago.
-const SECONDS: i64 = 60;
+/// Nobody publishes from what they knew this many seconds ago.
+const BEHIND: i64 = 60;
+/// How long a change is remembered, in seconds: an event that is looked at may itself be a minute old.
+const SECONDS: i64 = 2 * BEHIND;
 /// Conversations remembered, at most; the oldest change is forgotten first.
 const KEPT: usize = 4_096;
 
@@ -29,16 +31,46 @@ struct Changed {
 pub struct Roster {
     changed: HashMap<ConversationId, Changed>,
     order: VecDeque<(Timestamp, ConversationId, u64)>,
+    /// Every event up to here has been heard of.
+    heard: u64,
+    /// Every change from this time on is remembered; nothing before the first event.
+    since: Option<Timestamp>,
+}
+
+/// Whom a message concerns, by a state of its conversation: if that is from before it, whoever it exists for; if it is from
+/// later, those among them who were told of it or had come by then.
+#[must_use]
+pub fn concerned(state: u64, conversation: &Conversation, message: &Stored) -> Vec<UserId> {
+    let Stored { seq, event } = message;
+    let was_there = |one: &&Participant| {
+        state < *seq || event.recipients.contains(&one.user_id) || one.joined_at <= event.occurred_at
+    };
+    let sees = |one: &&Participant| one.visible_from < *seq;
+    conversation.participants.iter().filter(sees).filter(was_there).map(|one| one.user_id).collect()
 }
 
 impl Roster {
     /// Takes note of an event and puts its recipients right; called for every event, in the order of the log.
     pub fn follow(&mut self, stored: &mut Stored) {
+        self.heard = stored.seq;
+        self.since.get_or_insert(stored.event.occurred_at);
         if let Body::Conversation(conversation) = &stored.event.body {
             self.note(stored.seq, stored.event.occurred_at, conversation);
         } else if !self.changed.is_empty() {
             self.correct(stored);
         }
+    }
+
+    /// Whom a message concerns; nothing if this does not know every change that its publisher may not have heard of.
+    #[must_use]
+    pub fn concerned(&self, message: &Stored) -> Option<Vec<UserId>> {
+        let reaches_back = |since: Timestamp| since.plus_seconds(BEHIND) <= message.event.occurred_at;
+        if message.seq > self.heard || !self.since.is_some_and(reaches_back) {
+            return None;
+        }
+        let changed = message.event.body.conversation().and_then(|id| self.changed.get(&id));
+        let known = || message.event.recipients.clone();
+        Some(changed.map_or_else(known, |changed| concerned(changed.seq, &changed.conversation, message)))
     }
 
     /// Leaves out whoever is known not to be in a conversation any more.
@@ -82,6 +114,7 @@ impl Roster {
                 break;
             }
             self.order.pop_front();
+            self.since = self.since.max(Some(since));
             if self.changed.get(&id).is_some_and(|changed| changed.seq == seq) {
                 self.changed.remove(&id);
             }
@@ -132,7 +165,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::conversation::{Kind, Participant, ParticipantRole};
+    use crate::domain::conversation::{Kind, ParticipantRole};
     use crate::domain::event::{Event, VERSION};
     use crate::domain::ids::{EventId, MessageId};
     use crate::domain::message::{self, Message, Quote};
@@ -272,12 +305,70 @@ mod tests {
         assert!(roster.changed.is_empty(), "it was just opened");
         told(&mut roster, state(2, 10, &[(1, 0)], &[2]));
         assert_eq!(roster.changed.len(), 1);
-        let mut later = state(3, 71, &[(1, 0)], &[4]);
+        let mut later = state(3, 131, &[(1, 0)], &[4]);
         if let Body::Conversation(conversation) = &mut later.event.body {
             conversation.id = ConversationId::from_bits(8);
         }
         roster.follow(&mut later);
         assert_eq!((roster.changed.len(), roster.order.len()), (1, 1));
-        assert_eq!(told(&mut roster, receipt(4, false, &[1, 2])), [1, 2], "a minute later nobody is behind");
+        assert_eq!(told(&mut roster, receipt(4, false, &[1, 2])), [1, 2], "two minutes later nobody is behind");
+    }
+
+    fn said(seq: u64, seconds: i64, recipients: &[u128]) -> Stored {
+        let message = Message {
+            id: MessageId::from_bits(u128::from(seq)),
+            conversation_id: HERE,
+            sender_id: user(1),
+            sender_name: "Ana".into(),
+            kind: message::Kind::Text,
+            text: "x".into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            entry: None,
+            client_message_id: None,
+            created_at: Timestamp::zero().plus_seconds(seconds),
+        };
+        event(seq, seconds, recipients, Body::Message(message))
+    }
+
+    fn whom(state: &Stored, message: &Stored) -> Vec<u128> {
+        let Body::Conversation(conversation) = &state.event.body else { panic!("a state") };
+        concerned(state.seq, conversation, message).iter().map(|user| user.bits()).collect()
+    }
+
+    #[test]
+    fn a_message_concerns_those_who_were_there_when_it_was_said() {
+        // Ben is gone, Cleo came with it, Dan sees only what is said later.
+        let change = state(10, 10, &[(1, 0), (3, 0), (4, 99)], &[2]);
+        assert_eq!(whom(&change, &said(11, 10, &[1, 2])), [1, 3], "its publisher knew of nothing yet");
+        assert_eq!(whom(&change, &said(9, 10, &[1, 2])), [1, 3], "it was said a moment before the next change");
+        assert_eq!(whom(&change, &said(9, 4, &[1, 2])), [1], "it was said before Cleo came");
+        assert_eq!(whom(&change, &said(9, 4, &[1, 2, 3])), [1, 3], "she had been there before");
+    }
+
+    #[test]
+    fn it_says_nothing_of_what_it_does_not_know() {
+        let mut roster = Roster::default();
+        let whom = |roster: &Roster, message: Stored| {
+            roster.concerned(&message).map(|all| all.iter().map(|user| user.bits()).collect::<Vec<_>>())
+        };
+        assert_eq!(whom(&roster, said(1, 0, &[1, 2])), None, "it has heard of nothing");
+        told(&mut roster, state(2, 100, &[(1, 0), (3, 0)], &[2]));
+        told(&mut roster, receipt(20, false, &[1, 2]));
+        assert_eq!(whom(&roster, said(15, 159, &[1, 2])), None, "what was before the change may matter");
+        assert_eq!(whom(&roster, said(15, 160, &[1, 2])), Some(vec![1, 3]));
+        assert_eq!(whom(&roster, said(21, 160, &[1, 2])), None, "it is not that far");
+        let mut elsewhere = said(15, 160, &[1, 2]);
+        if let Body::Message(message) = &mut elsewhere.event.body {
+            message.conversation_id = ConversationId::from_bits(8);
+        }
+        assert_eq!(whom(&roster, elsewhere), Some(vec![1, 2]), "nothing has changed there");
+        let mut later = state(21, 300, &[(1, 0)], &[4]);
+        if let Body::Conversation(conversation) = &mut later.event.body {
+            conversation.id = ConversationId::from_bits(8);
+        }
+        roster.follow(&mut later);
+        assert_eq!(whom(&roster, said(15, 159, &[1, 2])), None, "that is forgotten");
+        assert_eq!(whom(&roster, said(20, 160, &[1, 2])), Some(vec![1, 2]), "a minute after the change");
     }
 }

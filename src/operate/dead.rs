@@ -65,7 +65,9 @@ impl<'a> Replay<'a> {
             }
             Durable::Notify => {
                 let (broker, lifecycle) = (&self.broker, &self.lifecycle);
-                let notify = self.notify.get_or_insert_with(|| Notify::new(broker.publisher(lifecycle), Clock::System));
+                let notify = self
+                    .notify
+                    .get_or_insert_with(|| Notify::new(broker.clone(), broker.publisher(lifecycle), Clock::System));
                 ask(Some(notify), &delivery).await
             }
         };

@@ -136,6 +136,50 @@ async fn changes_at_once_all_happen_and_each_once() {
 
 /// What a socket was told of a conversation, names and payloads, up to now.
 async fn told(socket: &mut Socket, conversation: &str) -> Vec<(String, Value)> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_those_who_are_there_however_late_it_comes_to_it() {
+    let world = World::with_roles(GATEWAY).await;
+    let (ana, ben) = (world.person("Ana").await, world.person("Ben").await);
+    let (cleo, dan) = (world.person("Cleo").await, world.person("Dan").await);
+    let place = group(&ana, &[&ben, &cleo]).await;
+    assert_eq!(ana.delete(&one(&place, &ben)).await.0, 204);
+    assert_eq!(ana.post(&of(&place), &json!({ "userIds": [dan.id] })).await.0, 200);
+    // An instance that has heard of neither.
+    let event = json!({
+        "id": "evt_00000000000000000000000001", "version": 1, "type": "message", "actor": ana.id,
+        "occurredAt": "2026-11-22T12:00:00.000Z", "recipients": [ana.id, ben.id, cleo.id],
+        "data": {
+            "id": format!("msg_{:026}", 1), "conversationId": place, "senderId": ana.id, "senderName": "Ana",
+            "kind": "text", "text": "not for Ben", "createdAt": "2026-11-22T12:00:00.000Z",
+        },
+    });
+    let log = jetstream::new(world.tenant.broker().await);
+    let subject = format!("chat.{place}.message");
+    log.publish(subject, event.to_string().into()).await.expect("sent").await.expect("stored");
+    let own = ana.open(&[&ben]).await;
+    ana.say(&own, "for Ben").await;
+    ana.say(&place, "the end").await;
+    // It has no sockets, and so hears of nothing but what it works on.
+    let worker = world.another(Roles { gateway: false, worker: true }).await;
+    for (person, told) in
+        [(&cleo, &["not for Ben", "the end"][..]), (&dan, &["not for Ben", "the end"]), (&ben, &["for Ben"])]
+    {
+        let notified = || async {
+            let (_, page) = person.get("/api/notifications").await;
+            let items = page["items"].as_array().cloned().unwrap_or_default();
+            let mut bodies: Vec<String> =
+                items.iter().map(|one| one["body"].as_str().expect("a body").to_owned()).collect();
+            bodies.sort_unstable();
+            bodies
+        };
+        let mut told = told.to_vec();
+        told.sort_unstable();
+        until("the notifications", notified, |all: &Vec<String>| *all == told).await;
+    }
+    worker.stop().await.expect("a clean stop");
+    world.stop().await;
+}
+
     let about = |data: &Value| {
         data["conversationId"] == conversation
             || data["data"]["conversationId"] == conversation

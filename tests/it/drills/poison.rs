@@ -100,7 +100,8 @@ async fn what_makes_a_handler_panic_is_set_aside_and_can_be_replayed() {
     let lifecycle = Lifecycle::new();
     broker.consume(Durable::Persist, &lifecycle, Brittle(Persist::new(store)));
     let publisher = broker.publisher(&lifecycle);
-    let notify = shoptalk::consumer::notify::Notify::new(publisher, shoptalk::domain::clock::Clock::System);
+    let notify =
+        shoptalk::consumer::notify::Notify::new(broker.clone(), publisher, shoptalk::domain::clock::Clock::System);
     broker.consume(Durable::Notify, &lifecycle, notify);
 
     let mut load = Load::listen(&cluster, drill.seed).await;
