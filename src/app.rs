@@ -272,8 +272,21 @@ impl Ears {
                 self.hub.push(&stored);
             }
             Tailed::Passed(seq) => self.hub.passed(seq),
-            Tailed::Begins(seq) => self.hub.begin_anew(seq),
+            // What lies before this was not heard: whoever is kept right by the tail may be wrong from here on.
+            Tailed::Begins(seq) => {
+                self.forget();
+                self.hub.begin_anew(seq);
+            }
         }
+    }
+
+    /// Everybody asks anew.
+    fn forget(&self) {
+        *self.roster.lock().unwrap_or_else(PoisonError::into_inner) = Roster::default();
+        self.directory.forget_all();
+        self.lookup.forget_all();
+        self.preferred.forget_all();
+        self.presences.forget_contacts();
     }
 }
 

@@ -244,6 +244,11 @@ impl Directory {
         }
     }
 
+    /// Forgets everything: a part of the log was not heard.
+    pub fn forget_all(&self) {
+        self.entries.invalidate_all();
+    }
+
     /// Keeps a state unless a newer one is there; returns the one that is kept.
     pub(super) fn keep(&self, conversation: Conversation, seq: u64) -> Arc<Entry> {
         let id = conversation.id;

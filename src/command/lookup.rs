@@ -178,6 +178,11 @@ impl Lookup {
         }
     }
 
+    /// Forgets what messages were: a part of the log was not heard. Their places stay what they are.
+    pub fn forget_all(&self) {
+        self.touched.invalidate_all();
+    }
+
     /// A message of this conversation that exists for somebody who sees what is behind `from`, and has not deleted it for
     /// themselves; whoever did that finds it only to do it again.
     pub async fn find(&self, conversation: ConversationId, id: MessageId, from: u64) -> Result<Arc<Touched>> {

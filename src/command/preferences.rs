@@ -170,6 +170,11 @@ impl Preferred {
         }
     }
 
+    /// Forgets everything: a part of the log was not heard.
+    pub fn forget_all(&self) {
+        self.entries.invalidate_all();
+    }
+
     /// Keeps preferences unless newer ones are there; returns those that are kept.
     fn keep(&self, preferences: Preferences, seq: u64) -> Entry {
         let user = preferences.user_id;

@@ -74,6 +74,11 @@ impl Contacts {
         }
     }
 
+    /// Forgets who knows whom: a part of the log was not heard.
+    pub(super) fn forget_all(&self) {
+        self.known.invalidate_all();
+    }
+
     /// The contacts of each of these users, sorted.
     pub(super) async fn of(&self, users: impl IntoIterator<Item = UserId>) -> Result<HashMap<UserId, Users>> {
         let mut known: HashMap<UserId, Users> = HashMap::new();

@@ -239,6 +239,11 @@ impl Presences {
         }
     }
 
+    /// Looks up anew who knows whom: a part of the log was not heard.
+    pub fn forget_contacts(&self) {
+        self.0.contacts.forget_all();
+    }
+
     /// What the caller may know of these users, in this order. Whoever is no contact, unknown, or blocked either way looks
     /// like somebody who was never there.
     pub async fn seen_by(&self, actor: &Actor, users: &[UserId]) -> Result<Vec<Presence>> {

@@ -3,7 +3,8 @@
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use serde_json::Value;
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
 use shoptalk::broker;
 use shoptalk::broker::publish::Pending;
 use shoptalk::broker::subject::Filter;
@@ -15,8 +16,9 @@ use shoptalk::domain::message::{self, Entry, Message};
 use shoptalk::error::Code;
 use shoptalk::lifecycle::Lifecycle;
 
+use crate::drills::evidence;
 use crate::support::until;
-use crate::support::world::World;
+use crate::support::world::{World, message};
 
 async fn jetstream_of(world: &World) -> jetstream::Context {
     jetstream::new(world.tenant.broker().await)
@@ -199,4 +201,46 @@ async fn a_change_and_its_note_are_stored_together_and_only_after_what_they_were
     assert_eq!((changes, notes), (4, 63), "what was refused left nothing behind");
     lifecycle.drain();
     broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_a_part_of_the_log_that_was_not_heard_is_asked_for_anew() {
+    let world = World::start().await;
+    let (ana, ben, direct) = world.pair().await;
+    let cleo = world.person("Cleo").await;
+    let (status, group) =
+        ana.post("/api/conversations", &json!({ "kind": "group", "participants": [ben.id, cleo.id] })).await;
+    assert_eq!(status, 201, "{group}");
+    let place = group["id"].as_str().expect("an id").to_owned();
+    // From here on both are kept at hand: who is in the group, and whom they block.
+    ben.say(&place, "hello").await;
+    ben.say(&direct, "hello").await;
+    let database = evidence::database(&world.tenant).await;
+    let messages = database.collection::<Document>("messages");
+    let stored = || async { messages.count_documents(doc! {}).await.expect("an answer") };
+    until("what was said in the database", stored, |count| *count == 2).await;
+
+    // Changes of which nothing is left but their result: the log goes on behind a gap.
+    let gone = doc! { "$pull": { "participants": { "userId": &ben.id } } };
+    let done = database.collection::<Document>("conversations").update_one(doc! { "_id": &place }, gone).await;
+    assert_eq!(done.expect("an answer").modified_count, 1);
+    let blocking =
+        doc! { "_id": &ana.id, "hideReadReceipts": false, "invisible": false, "blocked": [&ben.id], "seq": 1_i64 };
+    database.collection::<Document>("preferences").insert_one(blocking).await.expect("an answer");
+    let mut log = jetstream_of(&world).await.get_stream("EVENTS").await.expect("the stream");
+    let last = log.info().await.expect("its state").state.last_sequence;
+    log.purge().sequence(last + 1_000).await.expect("purged");
+    let own = ana.open(&[&cleo]).await;
+    assert!(ana.say(&own, "behind the gap").await["seq"].as_u64() >= Some(last + 1_000));
+
+    for (conversation, reason) in [(&place, "not_a_participant"), (&direct, "blocked")] {
+        let (message, path) = (message(conversation, "hello?"), "/api/messages");
+        until(
+            "what has changed unheard",
+            || ben.post(path, &message),
+            |(status, refused): &(u16, Value)| (*status, refused["reason"].as_str()) == (403, Some(reason)),
+        )
+        .await;
+    }
+    world.stop().await;
 }
