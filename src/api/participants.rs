@@ -113,6 +113,8 @@ impl ParticipantsApi {
     }
 
     /// Send a participant away; with your own id, leave
+    ///
+    /// Whoever is not in the conversation, or not any more, has left: leaving may be asked for again.
     #[oai(path = "/:id/participants/:user_id", method = "delete", operation_id = "removeParticipant")]
     async fn remove(
         &self,

@@ -1,5 +1,7 @@
 //! Who comes into a conversation, who goes, and what they are in it.
 
+use std::sync::Arc;
+
 use super::Commands;
 use super::directory::Entry;
 use super::states::Change;
@@ -103,7 +105,8 @@ impl Commands {
         self.change(actor, id, trace, decide).await.map(drop)
     }
 
-    /// Sends somebody away, or leaves.
+    /// Sends somebody away, or leaves. Whoever leaves may not have heard that they have: it is answered as done to everybody
+    /// who is not in the conversation, and so does not tell whether there is one.
     pub async fn remove_participant(
         &self,
         actor: &Actor,
@@ -111,7 +114,17 @@ impl Commands {
         user: UserId,
         trace: Option<TraceContext>,
     ) -> Result<()> {
+        if user == actor.user_id {
+            actor.check_expiry(self.clock.now())?;
+            let inside = |entry: Option<Arc<Entry>>| entry.is_some_and(|entry| entry.conversation.has(user));
+            if !inside(self.directory.find(id).await?) && !inside(self.directory.renewed(id).await?) {
+                return Ok(());
+            }
+        }
         let decide = |entry: &Entry| {
+            if user == actor.user_id && !entry.conversation.has(user) {
+                return Ok(None);
+            }
             entry.require(actor, Act::Read)?;
             let Some(gone) = entry.conversation.participant(user) else { return Ok(None) };
             entry.require(actor, entry.conversation.act_of_removing(actor.user_id, gone))?;
