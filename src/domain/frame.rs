@@ -7,6 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::clock::Timestamp;
+use super::context::Context;
+use super::conversation::{self, Conversation, Participant, ParticipantRole};
 use super::cursor::Cursor;
 use super::event::{Body, Stored};
 use super::ids::{ConversationId, EventId, UserId};
@@ -78,7 +81,9 @@ impl Frame {
                 let carries = Some(Carried { conversation_id, sender_id, seq: place.seq });
                 Ok(Self { carries, ..Self::placed("message", place, message)? })
             }
-            Body::Conversation(conversation) => Self::placed("conversation", place, conversation),
+            Body::Conversation(conversation) => {
+                Self::placed("conversation", place, &ConversationFrame::of(conversation))
+            }
             Body::Notification(notification) => Self::placed("notification", place, notification),
             Body::Edit(edit) => Self::noted("messageEdited", stored, place, edit),
             Body::Deletion(deletion) => Self::noted("messageDeleted", stored, place, deletion),
@@ -202,6 +207,55 @@ struct Noted<T> {
     frame: T,
     #[serde(flatten)]
     place: Place,
+}
+
+/// A conversation as all of its participants are told it: from where on somebody sees it is their own business.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConversationFrame<'a> {
+    id: ConversationId,
+    kind: conversation::Kind,
+    participants: Vec<ParticipantFrame>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a Context>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    created_by: UserId,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    removed: &'a [UserId],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ParticipantFrame {
+    user_id: UserId,
+    role: ParticipantRole,
+    joined_at: Timestamp,
+}
+
+impl<'a> ConversationFrame<'a> {
+    fn of(conversation: &'a Conversation) -> Self {
+        let participant = |one: &Participant| {
+            let Participant { user_id, role, joined_at, visible_from: _ } = *one;
+            ParticipantFrame { user_id, role, joined_at }
+        };
+        let Conversation { id, kind, participants, context, title, created_by, created_at, closed_at, removed } =
+            conversation;
+        Self {
+            id: *id,
+            kind: *kind,
+            participants: participants.iter().map(participant).collect(),
+            context: context.as_ref(),
+            title: title.as_deref(),
+            created_by: *created_by,
+            created_at: *created_at,
+            closed_at: *closed_at,
+            removed,
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -71,7 +71,9 @@ async fn an_agent_comes_into_a_direct_conversation_and_sees_it_from_a_chosen_poi
     let (status, added) = ana.post(&of(&direct), &body).await;
     assert_eq!((status, &added["kind"]), (200, &json!("direct")), "{added}");
     assert_eq!(visible_from(&added, &gus), None, "it is nobody else's business");
-    assert_eq!(his.next("conversation").await["id"], json!(direct));
+    let told = his.next("conversation").await;
+    assert_eq!(told["id"], json!(direct));
+    assert_eq!(visible_from(&told, &gus), None, "everybody gets the same frame");
     assert_eq!(his.next("message").await["entry"], json!({ "type": "joined", "users": [gus.id] }));
     assert_eq!(texts(&gus, &direct).await, ["two", "three"]);
     let (_, found) = gus.get(&format!("/api/conversations/{direct}")).await;
@@ -178,10 +180,10 @@ async fn a_worker_tells_those_who_are_there_however_late_it_comes_to_it() {
     world.stop().await;
 }
 
-    let about = |data: &Value| {
-        data["conversationId"] == conversation
 /// What a socket was told of a conversation, names and payloads, up to now.
 async fn told(socket: &mut Socket, conversation: &str) -> Vec<(String, Value)> {
+    let about = |data: &Value| {
+        data["conversationId"] == conversation
             || data["data"]["conversationId"] == conversation
             || data["id"] == conversation
     };
@@ -379,10 +381,10 @@ async fn bad_additions_have_their_reasons() {
     let unknown = of("cnv_00000000000000000000000000");
     assert_eq!(reason(&ana.post(&unknown, &with("all")).await), (403, "not_a_participant"));
     assert_eq!(reason(&ana.delete(&format!("{unknown}/{}", ben.id)).await), (403, "not_a_participant"));
-    assert_eq!(history(&ana, &place).await.len(), 0);
-    let mut crowd = Vec::new();
     assert_eq!(ana.delete(&format!("{unknown}/{}", ana.id)).await.0, 204, "as where somebody else is");
     assert_eq!(cleo.delete(&one(&place, &cleo)).await.0, 204);
+    assert_eq!(history(&ana, &place).await.len(), 0);
+    let mut crowd = Vec::new();
     for number in 0..98 {
         crowd.push(world.person(&format!("P{number}")).await.id);
     }
