@@ -66,6 +66,7 @@ impl Commands {
         if let Some(entry) = self.directory.find(id).await? {
             return found(actor, &entry);
         }
+        let _in_hand = self.limits.admit(actor.user_id, now)?;
         if kind == Kind::Direct {
             self.require_unblocked(actor.user_id, users.iter().copied()).await?;
         }

@@ -96,8 +96,10 @@ impl Limits {
     pub fn observe(&self, stored: &Stored) {
         let weight = match &stored.event.body {
             Body::Preferences(_) => PREFERENCES,
-            // Messages and what is done to them.
-            body if matches!(body, Body::Message(_)) || body.changed_message().is_some() => 1.0,
+            // Openings and other changes of conversations, which have a note as well, and what one is to somebody.
+            Body::Message(_) | Body::Conversation(_) | Body::Setting(_) => 1.0,
+            // What is done to messages.
+            body if body.changed_message().is_some() => 1.0,
             _ => return,
         };
         // As of when it happened: the tail also brings what is older than this instance.
@@ -118,6 +120,7 @@ mod tests {
     use crate::domain::event::{Event, VERSION};
     use crate::domain::ids::{ConversationId, EventId, MessageId};
     use crate::domain::message::{Kind, Message};
+    use crate::domain::setting::Setting;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -157,6 +160,24 @@ mod tests {
         assert_eq!((refused.reason(), refused.wait()), ("too_many_sends", Some(Duration::from_millis(500))));
         assert!(limits.admit(UserId::from_bits(8), NOW).is_ok(), "others are free to send");
         assert!(limits.admit(user, NOW.plus_seconds(1)).is_ok());
+    }
+
+    #[test]
+    fn settings_count_like_messages() {
+        let (limits, user) = (Limits::new(2), UserId::from_bits(7));
+        let mut stored = sent(user);
+        let conversation_id = ConversationId::from_bits(1);
+        stored.event.body = Body::Setting(Setting {
+            conversation_id,
+            user_id: user,
+            muted_until: None,
+            archived: Some(true),
+            pinned: None,
+        });
+        for _ in 0..10 {
+            limits.observe(&stored);
+        }
+        assert!(limits.admit(user, NOW).is_err());
     }
 
     #[test]

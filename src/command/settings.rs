@@ -30,12 +30,14 @@ impl Commands {
         change: ChangeSetting,
         trace: Option<TraceContext>,
     ) -> Result<()> {
-        actor.check_expiry(self.clock.now())?;
+        let now = self.clock.now();
+        actor.check_expiry(now)?;
         self.directory.for_participant(conversation_id, actor.user_id).await?.require(actor, Act::Read)?;
         let ChangeSetting { muted_until, archived, pinned } = change;
         if muted_until.is_none() && archived.is_none() && pinned.is_none() {
             return Ok(());
         }
+        let _in_hand = self.limits.admit(actor.user_id, now)?;
         let setting = Setting { conversation_id, user_id: actor.user_id, muted_until, archived, pinned };
         let event = self.event(actor.user_id, vec![actor.user_id], Body::Setting(setting));
         self.publisher.enqueue(&event, trace)?.stored().await.map(drop)

@@ -247,3 +247,31 @@ async fn settings_are_ones_own_and_lists_are_filtered_by_what_is_so_now() {
         world.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openings_and_settings_are_limited_like_messages() {
+    let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "1")]).await;
+    let (ana, ben) = (world.person("Ana").await, world.person("Ben").await);
+    let place = ana.open(&[&ben]).await;
+    let opening = json!({ "kind": "group", "participants": [ben.id] });
+    let path = format!("/api/conversations/{place}/settings");
+    let mut pinned = false;
+    let mut last = (0, Value::Null);
+    for _ in 0..200 {
+        last = ana.post("/api/conversations", &opening).await;
+        if last.0 != 201 {
+            break;
+        }
+    }
+    assert_eq!(reason(&last), (429, "too_many_sends"));
+    assert_eq!(ana.open(&[&ben]).await, place, "what is there is found all the same");
+    for _ in 0..200 {
+        pinned = !pinned;
+        last = ben.patch(&path, &json!({ "pinned": pinned })).await;
+        if last.0 != 200 {
+            break;
+        }
+    }
+    assert_eq!(reason(&last), (429, "too_many_sends"));
+    world.stop().await;
+}
