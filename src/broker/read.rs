@@ -34,6 +34,13 @@ pub struct Found {
     pub upto: u64,
 }
 
+/// The answer to whoever would be shown a part of what has happened for the whole.
+#[must_use]
+pub fn catching_up() -> Error {
+    Error::unavailable("catching_up", "what is stored is still catching up with what has happened, try again")
+        .retry_after(PATIENCE)
+}
+
 impl Broker {
     /// The events that fit a filter and may not be in MongoDB yet. More than `limit` are refused: whoever was shown a part of
     /// them would take it for the whole.
@@ -46,11 +53,7 @@ impl Broker {
         let floor = self.projected().await?;
         let found = self.read(filter, floor + 1, limit).await?;
         if found.more {
-            return Err(Error::unavailable(
-                "catching_up",
-                "what is stored is still catching up with what has happened, try again",
-            )
-            .retry_after(PATIENCE));
+            return Err(catching_up());
         }
         Ok((floor, found.events))
     }

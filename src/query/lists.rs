@@ -143,12 +143,13 @@ impl Queries {
         Ok(Page { next: page.next, items: self.views(actor.user_id, page.items, &newer).await? })
     }
 
-    /// Events of a user that MongoDB may not have, as far as the window reaches back.
+    /// Events of a user that MongoDB may not have, as far as the window reaches back. More than can be laid over are refused,
+    /// as a history refuses them.
     async fn newer_of(&self, user: UserId) -> Result<Newer> {
         let (floor, head) = tokio::try_join!(self.broker.projected(), self.broker.head())?;
         self.recent.reaches(head, CATCH_UP).await;
         Ok(match self.recent.since(user, floor, NEWER) {
-            Some(since) => Newer { floor, events: since.events },
+            Some(since) => Newer { floor, events: since.whole()? },
             // MongoDB alone is what there is to show.
             None => Newer { floor: u64::MAX, events: Vec::new() },
         })

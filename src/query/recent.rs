@@ -14,9 +14,11 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::broker;
+use crate::broker::read::catching_up;
 use crate::broker::tail::Tailed;
 use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
+use crate::error::Result;
 
 /// Bytes of events kept.
 const BYTES: usize = 32 << 20;
@@ -65,6 +67,13 @@ pub struct Since {
     pub upto: u64,
     /// There are more; the last of `events` is where to go on.
     pub more: bool,
+}
+
+impl Since {
+    /// All the events there are; a part of them is refused.
+    pub fn whole(self) -> Result<Vec<Arc<Stored>>> {
+        if self.more { Err(catching_up()) } else { Ok(self.events) }
+    }
 }
 
 impl Recent {
@@ -206,6 +215,9 @@ mod tests {
         assert_eq!(seqs(recent.since(user, 10, 9)), Some((vec![11, 13, 15, 17, 19], 21, false)));
         assert_eq!(seqs(recent.since(user, 15, 9)), Some((vec![17, 19], 21, false)));
         assert_eq!(seqs(recent.since(user, 10, 2)), Some((vec![11, 13], 13, true)));
+        let whole = |limit| recent.since(user, 10, limit).map(|since| since.whole().map_err(|error| error.reason()));
+        assert_eq!(whole(5).map(|all| all.map(|all| all.len())), Some(Ok(5)));
+        assert_eq!(whole(4).map(|all| all.map(|all| all.len())), Some(Err("catching_up")), "a part is not the whole");
         assert_eq!(seqs(recent.since(user, 21, 9)), Some((vec![], 21, false)));
         assert_eq!(seqs(recent.since(user, 9, 9)), None, "it does not reach back that far");
     }
