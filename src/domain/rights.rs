@@ -187,4 +187,15 @@ mod tests {
         }
         assert_eq!(lines.next(), None);
     }
+
+    #[test]
+    fn whoever_may_rename_may_close_and_reopen() {
+        // A request that asks for both is two changes, and the first must not be stored if the second is refused.
+        let inside = ParticipantRole::ALL.map(Who::Participant);
+        for (kind, who) in Kind::ALL.into_iter().flat_map(|kind| inside.map(|who| (kind, who))) {
+            if may(kind, who, Act::Rename) {
+                assert!(may(kind, who, Act::Close) && may(kind, who, Act::Reopen), "{kind:?} {who:?}");
+            }
+        }
+    }
 }
