@@ -23,6 +23,7 @@ use crate::domain::rights::Act;
 use crate::domain::trace::TraceContext;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::store::Haste;
 
 /// Marks in line, at most; behind that they are refused.
 const QUEUE: usize = 4_096;
@@ -151,6 +152,10 @@ impl Commands {
 
     /// A client of the caller has confirmed that it has got a message. Nobody waits for the mark.
     pub async fn confirm(&self, actor: &Actor, conversation_id: ConversationId, seq: u64) -> Result<()> {
+        // Nobody is to know that they are there, unless they say so themselves.
+        if self.preferred.live_of(actor.user_id).await?.invisible {
+            return Ok(());
+        }
         let marking = self.mark(actor, conversation_id, Mark::Delivered, UpTo::Seq(seq), None).await?;
         self.line_up(marking).await.map(drop)
     }
@@ -172,7 +177,9 @@ impl Commands {
                 Receipt { conversation_id, user_id: user, read_seq: 0, delivered_seq: seq, hidden: false }
             }
             Mark::Read => {
-                let hidden = self.preferred.of(user).await?.hide_read_receipts;
+                // While that cannot be known it is hidden: the next mark makes up for it, but nothing told is taken back.
+                let (preferences, _) = self.preferred.some([user], Haste::Live).await;
+                let hidden = preferences.of(user).is_none_or(|one| one.hide_read_receipts);
                 Receipt { conversation_id, user_id: user, read_seq: seq, delivered_seq: 0, hidden }
             }
         };

@@ -16,6 +16,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::conversation::Conversation;
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
+use crate::domain::preferences::Preferences;
 use crate::domain::typing::Typing;
 use crate::lifecycle::Lifecycle;
 
@@ -174,11 +175,15 @@ impl Typists {
     }
 
     /// A signal has come. Its sender blocks none of its recipients; those who block the sender are left out here, where they
-    /// have a socket and so are known.
+    /// have a socket and so are known, unless MongoDB is away.
     pub fn hear(&self, mut signal: Typing) {
         let sender = signal.sender_id;
         signal.recipients.retain(|user| {
-            self.hub.has(*user) && self.preferred.known(*user).is_some_and(|preferences| !preferences.blocks(sender))
+            let hears = |known: Option<Arc<Preferences>>| match known {
+                Some(preferences) => !preferences.blocks(sender),
+                None => self.preferred.is_in_the_dark(),
+            };
+            self.hub.has(*user) && hears(self.preferred.known(*user))
         });
         self.show(|shown| shown.hear(signal, Instant::now()));
     }

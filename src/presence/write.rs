@@ -12,6 +12,7 @@ use crate::command::preferences::Everybody;
 use crate::domain::ids::UserId;
 use crate::domain::presence::Sign;
 use crate::error::{Error, Result};
+use crate::store::Haste;
 
 /// Writes to the bucket at once.
 pub(super) const WRITES: usize = 32;
@@ -70,11 +71,14 @@ impl Inner {
             let state = self.lock();
             users.iter().copied().filter(|user| state.here.contains_key(user)).collect()
         };
-        let preferences = self.preferred.all(here.iter().copied()).await;
-        let wanted = self.wanted(users, preferences.as_ref().ok());
-        let mut failed = match preferences {
-            Ok(_) => Vec::new(),
-            Err(error) => here.into_iter().map(|user| (user, error.echo())).collect(),
+        let (preferences, trouble) = self.preferred.some(here.iter().copied(), Haste::Patient).await;
+        let wanted = self.wanted(users, &preferences);
+        let mut failed: Vec<(UserId, Error)> = match trouble {
+            None => Vec::new(),
+            Some(error) => {
+                let unknown = here.into_iter().filter(|user| preferences.of(*user).is_none());
+                unknown.map(|user| (user, error.echo())).collect()
+            }
         };
         let mut writes = futures_util::stream::iter(wanted)
             .map(|(user, sign)| async move { (user, sign, self.write_record(user, sign).await) })
@@ -101,12 +105,12 @@ impl Inner {
 
     /// What the records of these users should say, where they may say something else. Whoever cannot be asked may want to be
     /// invisible; whoever has left need not be asked.
-    fn wanted(&self, users: &[UserId], preferences: Option<&Everybody>) -> Vec<(UserId, Option<Sign>)> {
+    fn wanted(&self, users: &[UserId], preferences: &Everybody) -> Vec<(UserId, Option<Sign>)> {
         let state = self.lock();
         let wanted = users.iter().filter_map(|user| {
             let sign = match state.sign(*user) {
                 None => None,
-                Some(sign) => (!preferences?.of(*user)?.invisible).then_some(sign),
+                Some(sign) => (!preferences.of(*user)?.invisible).then_some(sign),
             };
             let said = state.written.get(user).map(|(said, _)| *said);
             let news = said != sign || state.uncertain.contains(user);

@@ -25,6 +25,8 @@ use crate::metrics::Metrics;
 
 /// How long a reading of a request may take: with the rest of the work it is answered within a second.
 pub(super) const READ: Duration = Duration::from_millis(900);
+/// How long a reading may take that is not waited for: it is given up before anybody doubts, and so raises a doubt itself.
+pub(super) const GLANCE: Duration = Duration::from_millis(300);
 /// How long a write of a request may take. Giving up on it says nothing about its outcome, so not too soon.
 pub(super) const WRITE: Duration = Duration::from_secs(5);
 /// An operation that takes longer raises a doubt.
@@ -141,7 +143,10 @@ impl Gate {
                     }
                     Err(error)
                 }
-                Err(late) => Err(away().caused_by(late)),
+                Err(late) => {
+                self.doubt();
+                Err(away().caused_by(late))
+            }
             },
             () = self.lost() => Err(away().caused_by("it stopped answering")),
         }

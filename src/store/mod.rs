@@ -49,6 +49,15 @@ const LEAVING: [i32; 7] = [189, 91, 10_107, 11_600, 11_602, 13_435, 13_436];
 /// MongoDB's code for a broken unique index.
 const DUPLICATE_KEY: i32 = 11_000;
 
+/// How long somebody can wait for a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// A request that cannot be answered without it.
+    Patient,
+    /// What goes on without it.
+    Live,
+}
+
 /// The database; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -110,6 +119,15 @@ impl Store {
         F::IntoFuture: Future + Send,
     {
         self.gate.run(gate::READ, operation).await
+    }
+
+    /// The same for what goes on without an answer.
+    async fn glance<T, F>(&self, operation: F) -> Result<T>
+    where
+        F: IntoFuture<Output = std::result::Result<T, MongoError>>,
+        F::IntoFuture: Future + Send,
+    {
+        self.gate.run(gate::GLANCE, operation).await
     }
 
     /// Runs a write for a request: it has five seconds while the database is there, and is refused like a reading while

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::{Audit, Difference, Fault, Projected, differing, serialized};
 use super::batch::Batch;
 use super::once::{Placed, insert_missing};
-use super::{Store, bounded, seq, stored_seq};
+use super::{Haste, Store, bounded, seq, stored_seq};
 use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
 use crate::domain::preferences::Preferences;
@@ -64,12 +64,14 @@ fn documents(said: &[(u64, &Preferences)]) -> Vec<PreferencesDocument> {
 
 impl Store {
     /// The preferences of these users, each with the seq of its event; those who never said anything are left out.
-    pub async fn preferences_of(&self, users: &[UserId]) -> Result<HashMap<UserId, (u64, Preferences)>> {
+    pub async fn preferences_of(&self, users: &[UserId], haste: Haste) -> Result<HashMap<UserId, (u64, Preferences)>> {
         let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
         let documents = self.collection::<PreferencesDocument>(NAME);
-        let found = self
-            .read(async { documents.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await })
-            .await?;
+        let find = async { documents.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await };
+        let found = match haste {
+            Haste::Patient => self.read(find).await?,
+            Haste::Live => self.glance(find).await?,
+        };
         Ok(found.into_iter().map(|one| (one.user_id, one.into_preferences())).collect())
     }
 

@@ -162,3 +162,43 @@ async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
     let dead = async_nats::jetstream::new(world.tenant.broker().await).get_stream("DEAD").await.expect("the stream");
     assert_eq!(dead.cached_info().state.messages, 0, "an outage is no reason to give up on an event");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_users_want_and_only_the_database_knows_is_not_waited_for() {
+    let database = Database::start("outage-preferences").await;
+    let tenant = database.tenant().await;
+    let app = Box::pin(App::start(&config(&tenant), Roles::ALL)).await.expect("an instance starts");
+    let mut world = World { rest: Rest::new(app.address), config: config(&tenant), app: Some(app), tenant };
+    let (ana, ben, conversation) = world.pair().await;
+    ana.say(&conversation, "before").await;
+    world.history(&ben, &conversation, 1).await;
+    // The log is trimmed: nobody can tell any more from it who never said anything.
+    world.app.take().expect("it runs").stop().await.expect("a clean stop");
+    let log = async_nats::jetstream::new(world.tenant.broker().await);
+    let events = log.get_stream("EVENTS").await.expect("the stream");
+    events.purge().sequence(events.cached_info().state.last_sequence).await.expect("purged");
+    let later = world.another(Roles { gateway: true, worker: false }).await;
+    let (ana, ben) = (ana.at(later.address), ben.at(later.address));
+    let mut hers = ana.socket().await;
+    assert_eq!(hers.next("presenceSnapshot").await, json!({ "items": [] }));
+    assert_eq!(ana.get(&format!("/api/conversations/{conversation}")).await.0, 200);
+
+    let frozen = database.freeze();
+    let begin = Instant::now();
+    let answer = hers.call("sendMessage", &message(&conversation, "whoever you are")).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert!(begin.elapsed() < ANSWERED, "it took {:?}", begin.elapsed());
+    until("the database found away", || database_up(&ana.rest), |line| line.ends_with(" 0")).await;
+    // Somebody of whom nothing is known comes meanwhile.
+    let mut his = ben.socket().await;
+    assert_eq!(hers.call("typing", &json!({ "conversationId": conversation })).await["ok"], true);
+    assert_eq!(his.next("typing").await["senderId"], json!(ana.id));
+    for socket in [&mut his, &mut hers] {
+        assert_eq!(socket.call("sendMessage", &message(&conversation, "during")).await["ok"], true);
+        assert_eq!(socket.call("markRead", &json!({ "conversationId": conversation })).await["ok"], true);
+    }
+    drop(frozen);
+    // He is shown to be there once it is known that he wants that.
+    assert_eq!(hers.next("presence").await["userId"], json!(ben.id));
+    later.stop().await.expect("a clean stop");
+}
