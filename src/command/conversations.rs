@@ -67,9 +67,7 @@ impl Commands {
             return found(actor, &entry);
         }
         let _in_hand = self.limits.admit(actor.user_id, now)?;
-        if kind == Kind::Direct {
-            self.require_unblocked(actor.user_id, users.iter().copied()).await?;
-        }
+        self.require_welcome(actor.user_id, users.iter().copied()).await?;
         let participant = |user: User| {
             let owns = kind == Kind::Group && user.id == actor.user_id;
             let role = if owns { ParticipantRole::Owner } else { user.role.into() };

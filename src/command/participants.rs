@@ -42,7 +42,8 @@ impl std::str::FromStr for HistoryFrom {
 
 impl Commands {
     /// Brings users in; who is there already stays as they are. An agent of the shop brings themselves into a support
-    /// conversation. Whoever is in it shows nobody more than they see themselves.
+    /// conversation. Whoever is in it shows nobody more than they see themselves, and brings in nobody with whom they are at
+    /// odds: one who blocks them, or whom they block.
     pub async fn add_participants(
         &self,
         actor: &Actor,
@@ -68,6 +69,8 @@ impl Commands {
             entry.conversation.require(actor.user_id)?;
         }
         let known = self.require_users(&users).await?;
+        let strangers = users.iter().copied().filter(|user| !entry.conversation.has(*user));
+        self.require_welcome(actor.user_id, strangers).await?;
         let begin = match history.unwrap_or_else(|| default_history(entry.conversation.kind)) {
             HistoryFrom::All => 0,
             HistoryFrom::Now => self.broker.head().await?,

@@ -171,15 +171,18 @@ impl Conversation {
         self.participants.iter().map(|participant| participant.user_id)
     }
 
-    /// The other one of the two whose direct conversation it is; nobody for the agents whom they have called in.
+    /// The other one of two who talk with each other: those whose direct conversation it is, or who are alone in a group.
+    /// Nobody for the agents whom the two have called in.
     #[must_use]
     pub fn counterpart(&self, user: UserId) -> Option<UserId> {
-        if self.kind != Kind::Direct {
-            return None;
-        }
         let mut others = self.users().filter(|other| *other != user);
-        // The two stay for ever: where nobody else is, it is them.
-        if self.participants.len() == 2 { others.next() } else { others.find(|other| self.is_of(user, *other)) }
+        match self.kind {
+            Kind::Support => None,
+            // The two stay for ever: where nobody else is, it is them.
+            _ if self.participants.len() == 2 => others.next(),
+            Kind::Direct => others.find(|other| self.is_of(user, *other)),
+            Kind::Group => None,
+        }
     }
 
     /// Whether its id follows from these two.
@@ -313,6 +316,8 @@ mod tests {
         conversation.kind = Kind::Group;
         assert_eq!(others(&conversation), [None; 3]);
         assert_eq!(bound(&conversation), [false; 3]);
+        conversation.participants.remove(0);
+        assert_eq!(others(&conversation)[1..], [Some(user(3)), Some(user(2))], "a group of two");
     }
 
     #[test]

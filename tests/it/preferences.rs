@@ -156,10 +156,10 @@ async fn a_block_hides_typing_and_presence_either_way() {
         socket.drain("presence").await;
     }
     assert_eq!(ana.put(&of(&ben)).await.0, 204);
-    hers.next("preferences").await;
-    // Once he hears of this, his instance has heard of the block.
-    cleo.say(&group, "now").await;
-    his.next("message").await;
+    // Whoever was there is gone at once, and nobody knows since when.
+    let gone = |person: &Person| json!({ "userId": person.id, "status": "offline", "lastSeenAt": null });
+    assert_eq!(hers.next("presence").await, gone(&ben));
+    assert_eq!(his.next("presence").await, gone(&ana));
 
     for (typing, name) in [(&mut hers, &ana.id), (&mut his, &ben.id)] {
         assert_eq!(typing.call("typing", &here).await["ok"], true, "nobody is told that they are blocked");
@@ -188,5 +188,55 @@ async fn a_block_hides_typing_and_presence_either_way() {
             }
         }
     }
+    // And back.
+    assert_eq!(ana.delete(&of(&ben)).await.0, 204);
+    for (socket, back) in [(&mut hers, &ben.id), (&mut his, &ana.id)] {
+        assert_eq!(socket.next("presence").await, json!({ "userId": back, "status": "away", "lastSeenAt": null }));
+    }
     other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_around_a_block_with_a_group() {
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let two = async |opening: &Person, other: &Person| {
+        let body = json!({ "kind": "group", "participants": [other.id] });
+        opening.post("/api/conversations", &body).await
+    };
+    let (_, before) = two(&ben, &ana).await;
+    let before = before["id"].as_str().expect("a group").to_owned();
+    let with_cleo = ben.open(&[&cleo]).await;
+    let (_, group) = two(&ben, &cleo).await;
+    assert_eq!(ana.put(&of(&ben)).await.0, 204);
+    assert_eq!(reason(&two(&ben, &ana).await), "blocked");
+    assert_eq!(reason(&two(&ana, &ben).await), "blocked");
+    let three = json!({ "participants": [ana.id, cleo.id] });
+    assert_eq!(reason(&ben.post("/api/conversations", &three).await), "blocked");
+    let path = format!("/api/conversations/{}/participants", group["id"].as_str().expect("a group"));
+    assert_eq!(reason(&ben.post(&path, &json!({ "userIds": [ana.id] })).await), "blocked");
+    // Nor does anybody get around it where the two are alone.
+    for person in [&ana, &ben] {
+        assert_eq!(reason(&person.post("/api/messages", &message(&before, "hello?")).await), "blocked");
+    }
+    ben.say(&with_cleo, "somebody else").await;
+    let add = format!("/api/conversations/{before}/participants");
+    assert_eq!(ben.post(&add, &json!({ "userIds": [cleo.id] })).await.0, 200);
+    ben.say(&before, "hello, all").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_changes_preferences_as_fast_as_they_can() {
+    let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "2")]).await;
+    let (ana, ben) = (world.person("Ana").await, world.person("Ben").await);
+    let changes = async || {
+        assert!(ana.put(&of(&ben)).await.0 < 500);
+        ana.delete(&of(&ben)).await
+    };
+    // Each counts as ten messages, once this instance has it from the tail.
+    let refused = until("a limit", changes, |answer| answer.0 != 204).await;
+    assert_eq!((refused.0, reason(&refused)), (429, json!("too_many_sends")), "{refused:?}");
+    assert_eq!(ben.put(&of(&ana)).await.0, 204, "others may");
+    world.stop().await;
 }
