@@ -6,7 +6,7 @@
 //! that coalesce: whoever flaps faster than a worker works is written and told once. An instance that dies leaves a lease
 //! that runs out; whoever notices removes its records.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +16,14 @@ use tokio::time::Instant;
 
 use super::aggregate::Aggregate;
 use super::contacts::Contacts;
+use super::tell::TOLD;
 use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::broker::kv::Shared;
 use crate::broker::topology::{Bucket, LEASE};
 use crate::command::preferences::Preferred;
 use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::conversation::Conversation;
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{InstanceId, UserId};
 use crate::domain::presence::{Presence, Sign, Status};
@@ -33,6 +35,13 @@ use crate::store::Store;
 const RENEWAL: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 /// How often doubts and graces that are over are looked for.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Whoever came into a conversation so short a time before a change of it was stored came in by that change.
+const JUST_NOW: Duration = Duration::from_secs(10);
+/// Those who share nothing any more are told so this much later: MongoDB has to have heard of it by then.
+const PARTING: Duration = Duration::from_secs(2);
+/// Partings that wait, at most; whoever is beyond that learns of it with the next snapshot.
+const PARTINGS: usize = 10_000;
 
 /// The sockets of this instance, as far as presence is told to them.
 pub trait Audience: Send + Sync + 'static {
@@ -73,6 +82,18 @@ pub(super) struct Inner {
 /// What the connections of one user say.
 pub(super) type Signs = SmallVec<[(u64, Sign); 1]>;
 
+/// Others whom somebody may see now, or may not see any more.
+pub(super) type Anew = HashMap<UserId, Why>;
+
+/// Why somebody is to be told anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// They share a conversation now, or one of them blocks the other or does not any more.
+    Turned,
+    /// They were in a conversation of which one of them is no part any more.
+    Parted,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     /// Users with a socket here.
@@ -92,6 +113,10 @@ pub(super) struct State {
     pub(super) changed: HashMap<UserId, Presence>,
     /// Connections that have not been told yet who is there.
     pub(super) newcomers: HashMap<UserId, SmallVec<[u64; 1]>>,
+    /// What users here have to be told anew about others.
+    pub(super) anew: HashMap<UserId, Anew>,
+    /// Users here, those with whom they may share nothing any more, and when to look.
+    pub(super) partings: VecDeque<(Instant, UserId, UserId)>,
     /// Both watches have told everything there is.
     pub(super) leases_known: bool,
     pub(super) records_known: bool,
@@ -105,6 +130,27 @@ impl State {
     /// What the sockets of a user here say together.
     pub(super) fn sign(&self, user: UserId) -> Option<Sign> {
         self.here.get(&user)?.iter().map(|(_, sign)| *sign).max()
+    }
+
+    /// Two users are to be told anew about each other, each if they have a socket here.
+    pub(super) fn turn(&mut self, one: UserId, other: UserId, why: Why) {
+        for (user, about) in [(one, other), (other, one)] {
+            if user == about || !self.here.contains_key(&user) {
+                continue;
+            }
+            let anew = self.anew.entry(user).or_default();
+            if anew.len() < TOLD || anew.contains_key(&about) {
+                let known = anew.entry(about).or_insert(why);
+                *known = why.max(*known);
+            }
+        }
+    }
+
+    fn part(&mut self, one: UserId, other: UserId) {
+        let here = self.here.contains_key(&one) || self.here.contains_key(&other);
+        if here && self.partings.len() < PARTINGS {
+            self.partings.push_back((Instant::now() + PARTING, one, other));
+        }
     }
 }
 
@@ -220,13 +266,21 @@ impl Presences {
         }
     }
 
-    /// Takes note of an event, after [`Preferred`] has: a conversation makes contacts, and users come out of the dark or go
-    /// there. Called by the tail.
+    /// Takes note of an event, after [`Preferred`] has: a conversation makes contacts or ends them, users come out of the dark
+    /// or go there, and block each other or do not any more. Called by the tail.
     pub fn observe(&self, stored: &Stored) {
         match &stored.event.body {
-            Body::Conversation(conversation) => self.0.contacts.observe(conversation),
+            Body::Conversation(conversation) => {
+                self.0.contacts.observe(conversation);
+                self.0.meet(conversation, stored.event.occurred_at);
+            }
             Body::Preferences(preferences) => {
+                let turned = self.0.preferred.take_turned(preferences.user_id);
                 let mut state = self.0.lock();
+                for other in turned {
+                    state.turn(preferences.user_id, other, Why::Turned);
+                }
+                self.0.tell.notify_one();
                 if state.here.contains_key(&preferences.user_id) {
                     state.dirty.insert(preferences.user_id);
                     if let Some((_, next)) = state.written.get_mut(&preferences.user_id) {
@@ -294,6 +348,24 @@ impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Every change under this lock is complete before it can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever has just come into a conversation and those who are in it may see each other; whoever was removed may not.
+    fn meet(&self, conversation: &Conversation, at: Timestamp) {
+        let since = at.millis() - i64::try_from(JUST_NOW.as_millis()).unwrap_or_default();
+        let new = conversation.participants.iter().filter(|one| one.joined_at.millis() >= since);
+        let mut state = self.lock();
+        for new in new {
+            for other in conversation.users() {
+                state.turn(new.user_id, other, Why::Turned);
+            }
+        }
+        for gone in &conversation.removed {
+            for other in conversation.users() {
+                state.part(*gone, other);
+            }
+        }
+        self.tell.notify_one();
     }
 
     fn is_writing(&self) -> bool {

@@ -1,6 +1,7 @@
-//! Telling: contacts hear what changed, and whoever has just come hears who is there.
+//! Telling: contacts hear what changed, whoever has just come hears who is there, and two who may see each other from now
+//! on, or may not any more, hear what that means.
 //!
-//! One worker does both, in turns, so that no connection hears an older state after a newer one: what changes while a turn is
+//! One worker does all of it, in turns, so that no connection hears an older state after a newer one: what changes while a turn is
 //! under way is told in the next. Nobody is told of anybody whom they block or who blocks them.
 
 use std::collections::{HashMap, HashSet};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::service::{Audience, Inner};
+use super::service::{Anew, Audience, Inner, Why};
 use crate::domain::ids::UserId;
 use crate::domain::presence::{Presence, Status};
 use crate::error::Result;
@@ -16,7 +17,7 @@ use crate::error::Result;
 /// Users whose contacts are looked up in one query.
 const LOOK_UPS: usize = 64;
 /// Contacts that somebody who has just come is told of, at most; who else is there they hear as it changes, or ask for.
-const TOLD: usize = 1_000;
+pub(super) const TOLD: usize = 1_000;
 /// How long to wait after contacts could not be looked up.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,6 +26,25 @@ const PAUSE: Duration = Duration::from_secs(1);
 struct Turn {
     changed: Vec<Presence>,
     newcomers: HashMap<UserId, SmallVec<[u64; 1]>>,
+    anew: HashMap<UserId, Anew>,
+}
+
+impl Turn {
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.newcomers.is_empty() && self.anew.is_empty()
+    }
+}
+
+/// What somebody is to be told anew about another one, if anything. One whom they may not see is gone, as far as they know;
+/// those who were not there anyway are not mentioned, or a block could be told from that.
+fn told_anew(about: Presence, near: bool, blocked: bool, why: Why, was_there: bool) -> Option<Presence> {
+    let unknown = Presence::unknown(about.user_id);
+    match (near, why) {
+        (true, _) if !blocked => (about.status != Status::Offline).then_some(about),
+        (false, Why::Turned) => None,
+        (true, _) => was_there.then_some(unknown),
+        (false, Why::Parted) => Some(unknown),
+    }
 }
 
 impl Inner {
@@ -32,7 +52,7 @@ impl Inner {
     pub(super) async fn tell_everybody(&self, audience: &dyn Audience) -> Result<()> {
         loop {
             let turn = self.next_turn();
-            if turn.changed.is_empty() && turn.newcomers.is_empty() {
+            if turn.is_empty() {
                 self.tell.notified().await;
                 continue;
             }
@@ -52,7 +72,9 @@ impl Inner {
         let known = if state.is_known() { LOOK_UPS } else { 0 };
         let newcomers: Vec<UserId> = state.newcomers.keys().take(known).copied().collect();
         let newcomers = newcomers.into_iter().filter_map(|user| state.newcomers.remove_entry(&user)).collect();
-        Turn { changed, newcomers }
+        let anew: Vec<UserId> = state.anew.keys().take(known).copied().collect();
+        let anew = anew.into_iter().filter_map(|user| state.anew.remove_entry(&user)).collect();
+        Turn { changed, newcomers, anew }
     }
 
     /// Puts back what could not be told, unless something newer has come up.
@@ -68,11 +90,16 @@ impl Inner {
                 state.newcomers.entry(user).or_default().extend(connections);
             }
         }
+        for (user, others) in turn.anew {
+            for (other, why) in others {
+                state.turn(user, other, why);
+            }
+        }
     }
 
     async fn tell_some(&self, turn: &Turn, audience: &dyn Audience) -> Result<()> {
-        let users: HashSet<UserId> =
-            turn.changed.iter().map(|change| change.user_id).chain(turn.newcomers.keys().copied()).collect();
+        let changed = turn.changed.iter().map(|change| change.user_id);
+        let users: HashSet<UserId> = changed.chain(turn.newcomers.keys().chain(turn.anew.keys()).copied()).collect();
         let contacts = self.contacts.of(users).await?;
         let none: &[UserId] = &[];
         let of = |user: &UserId| contacts.get(user).map_or(none, |contacts| contacts);
@@ -92,8 +119,11 @@ impl Inner {
         };
         let changed = turn.changed.iter().map(|change| &change.user_id).zip(&hearing);
         let concerned = changed.chain(turn.newcomers.keys().zip(&there)).filter(|(_, others)| !others.is_empty());
-        let asked: HashSet<UserId> =
+        let mut asked: HashSet<UserId> =
             concerned.flat_map(|(user, others)| others.iter().chain([user])).copied().collect();
+        for (user, others) in &turn.anew {
+            asked.extend(others.keys().chain([user]));
+        }
         let preferences = self.preferred.all(asked).await?;
         for (change, mut hearing) in turn.changed.iter().zip(hearing) {
             hearing.retain(|other| !preferences.blocked_between(change.user_id, *other));
@@ -109,11 +139,50 @@ impl Inner {
             };
             audience.tell_all(*user, connections, &there);
         }
+        for (user, others) in &turn.anew {
+            let told: Vec<Presence> = {
+                let state = self.lock();
+                let told = others.iter().filter_map(|(other, why)| {
+                    let about = Presence { user_id: *other, status: state.all.status(*other), last_seen_at: None };
+                    let moves =
+                        state.changed.contains_key(other) || turn.changed.iter().any(|one| one.user_id == *other);
+                    let near = of(user).binary_search(other).is_ok();
+                    let was_there = moves || about.status != Status::Offline;
+                    told_anew(about, near, preferences.blocked_between(*user, *other), *why, was_there)
+                });
+                told.collect()
+            };
+            for presence in &told {
+                audience.tell(presence, &[*user]);
+            }
+        }
         let gone: Vec<_> =
             turn.changed.iter().filter_map(|change| Some((change.user_id, change.last_seen_at?))).collect();
         if let Err(error) = self.store.note_last_seen(&gone).await {
             tracing::warn!(error = %error, "when users were last seen was not kept");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_be_seen_any_more_is_gone_and_no_stranger_learns_of_a_block() {
+        let ben = UserId::from_bits(8);
+        let there = Presence { user_id: ben, status: Status::Online, last_seen_at: None };
+        let gone = Presence::unknown(ben);
+        let told =
+            |about: Presence, near, blocked, why| told_anew(about, near, blocked, why, about.status != Status::Offline);
+        assert_eq!(told(there, true, false, Why::Turned), Some(there));
+        assert_eq!(told(gone, true, false, Why::Turned), None, "nothing has changed");
+        assert_eq!(told(there, true, true, Why::Turned), Some(gone));
+        assert_eq!(told(gone, true, true, Why::Turned), None, "that would tell of the block");
+        assert_eq!(told_anew(gone, true, true, Why::Turned, true), Some(gone), "nobody has told them that he has left");
+        assert_eq!(told(there, false, true, Why::Turned), None, "to strangers he never was there");
+        assert_eq!(told(there, false, false, Why::Parted), Some(gone));
+        assert_eq!(told(there, true, false, Why::Parted), Some(there), "they share another conversation");
     }
 }

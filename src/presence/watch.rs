@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use super::record::{Record, sign};
-use super::service::{Inner, State};
+use super::service::{Inner, State, Why};
 use super::write::WRITES;
 use crate::broker::kv::Watched;
 use crate::broker::{jittered, topology::LEASE};
@@ -105,7 +105,7 @@ impl Inner {
     }
 
     /// Believes that an instance is dead whose lease has been gone for a while, and that somebody has left whose grace is
-    /// over.
+    /// over; and has those told who have parted.
     pub(super) fn settle(&self) {
         let mut state = self.lock();
         let now = Instant::now();
@@ -119,6 +119,10 @@ impl Inner {
         }
         let changed = state.all.settle(now);
         self.note(&mut state, changed);
+        while let Some((_, one, other)) = state.partings.pop_front_if(|(at, ..)| *at <= now) {
+            state.turn(one, other, Why::Parted);
+            self.tell.notify_one();
+        }
     }
 
     /// Removes the records of instances that have died: when one is found dead, and now and then, as an instance may be dead

@@ -264,8 +264,55 @@ async fn somebody_with_thousands_of_conversations_is_told_of_the_newest() {
     let (_his, mut hers) = (ben.socket().await, cleo.socket().await);
     recorded(&records, &ben, 1).await;
     recorded(&records, &cleo, 1).await;
+    database.run_command(doc! { "profile": 2 }).await.expect("a profile");
     let mut socket = ana.socket().await;
     let there = json!({ "userId": cleo.id, "status": "online", "lastSeenAt": null });
     assert_eq!(socket.next("presenceSnapshot").await, json!({ "items": [there] }), "those of her 1,000 newest");
     told(&mut hers, &ana, "online").await;
+    database.run_command(doc! { "profile": 0 }).await.expect("its end");
+    let of_conversations =
+        doc! { "ns": format!("{}.conversations", database.name()), "op": { "$in": ["query", "getmore"] } };
+    let profile = database.collection::<Document>("system.profile");
+    let read: Vec<Document> = profile.find(of_conversations).await.expect("a profile").try_collect().await.expect("it");
+    let rows: i32 = read.iter().filter_map(|one| one.get_i32("nreturned").ok()).sum();
+    // Once together with others who are looked up in the same turn, and once alone as they are too many for that.
+    assert!((1_000..=2_100).contains(&rows), "{rows} rows were read: {read:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_meet_see_each_other_and_those_who_part_do_not() {
+    let world = World::start().await;
+    let other = world.another(GATEWAY).await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let (mut hers, mut his) = (ana.socket().await, ben.at(other.address).socket().await);
+    let mut third = cleo.socket().await;
+    let records = records(&world).await;
+    for person in [&ana, &ben, &cleo] {
+        recorded(&records, person, 1).await;
+    }
+    for socket in [&mut hers, &mut his, &mut third] {
+        assert_eq!(socket.next("presenceSnapshot").await, json!({ "items": [] }));
+    }
+    let group = ana.post("/api/conversations", &json!({ "kind": "group", "participants": [ben.id] })).await.1;
+    told(&mut hers, &ben, "online").await;
+    told(&mut his, &ana, "online").await;
+    let participants = format!("/api/conversations/{}/participants", group["id"].as_str().expect("a group"));
+    assert_eq!(ana.post(&participants, &json!({ "userIds": [cleo.id] })).await.0, 200);
+    let mut both = [third.next("presence").await, third.next("presence").await];
+    both.sort_by_key(|one| one["userId"] != ana.id);
+    let online = |person: &Person| json!({ "userId": person.id, "status": "online", "lastSeenAt": null });
+    assert_eq!(both, [online(&ana), online(&ben)]);
+
+    // He shares nothing with Cleo any more, and still something with Ana.
+    let direct = ana.open(&[&ben]).await;
+    assert_eq!(ana.delete(&format!("{participants}/{}", ben.id)).await.0, 204, "{direct}");
+    let gone = |person: &Person| json!({ "userId": person.id, "status": "offline", "lastSeenAt": null });
+    for (socket, about) in [(&mut third, &ben), (&mut his, &cleo)] {
+        while socket.next("presence").await != gone(about) {}
+    }
+    for (asking, about) in [(&mut hers, &ben), (&mut his, &ana)] {
+        let told = asking.drain("presence").await;
+        assert!(!told.contains(&gone(about)), "{told:?}");
+    }
+    other.stop().await.expect("a clean stop");
 }
