@@ -25,10 +25,11 @@ impl Commands {
         let mut recipients = Vec::new();
         if typing {
             let entry = self.directory.for_participant(conversation_id, user).await?;
-            if entry.conversation.closed_at.is_some() {
+            let preferences = self.preferred.live_of(user).await?;
+            // Nobody is to know that somebody invisible is there.
+            if entry.conversation.closed_at.is_some() || preferences.invisible {
                 return Ok(());
             }
-            let preferences = self.preferred.of(user).await?;
             let others = entry.conversation.users().filter(|other| *other != user && !preferences.blocks(*other));
             recipients.extend(others);
         }

@@ -126,3 +126,31 @@ async fn nobody_types_where_nothing_is_said_any_more() {
     assert_eq!(his.next("typing").await["conversationId"], json!(direct));
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_somebody_invisible_type_or_get_messages() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let here = json!({ "conversationId": conversation });
+    assert_eq!(ben.patch("/api/users/me/preferences", &json!({ "invisible": true })).await.0, 200);
+    let mut hers = ana.socket().await;
+    hers.next("presenceSnapshot").await;
+    let auth = json!({ "token": ben.token, "deliveryAcks": true });
+    let (mut his, mut phone) = (Raw::connect_with(world.rest.address, &auth).await, ben.socket().await);
+    ana.say(&conversation, "are you there?").await;
+    let number = loop {
+        let (_, _, number) = his.event_to_acknowledge().await.expect("a message");
+        if let Some(number) = number {
+            break number;
+        }
+    };
+    his.acknowledge(number).await;
+    assert_eq!(phone.call("typing", &here).await["ok"], true, "he need not know that nobody sees it");
+    let last = ana.say(&conversation, "hello?").await;
+    while his.next("message").await["id"] != last["id"] {}
+    // What he says himself is his own choice.
+    assert_eq!(phone.call("markDelivered", &here).await["ok"], true);
+    assert_eq!(hers.next("messagesDelivered").await["deliveredSeq"], last["seq"], "of nothing before it she has heard");
+    assert!(hers.drain("typing").await.is_empty());
+    world.stop().await;
+}
