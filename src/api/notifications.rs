@@ -37,7 +37,7 @@ struct NotificationBody {
     kind: String,
     /// The headline.
     title: String,
-    /// The first 140 characters of the text.
+    /// The first 140 characters of the text; empty once its message is deleted.
     body: String,
     /// Where it leads.
     data: DataBody,

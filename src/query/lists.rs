@@ -145,7 +145,7 @@ impl Queries {
 
     /// Events of a user that MongoDB may not have, as far as the window reaches back. More than can be laid over are refused,
     /// as a history refuses them.
-    async fn newer_of(&self, user: UserId) -> Result<Newer> {
+    pub(super) async fn newer_of(&self, user: UserId) -> Result<Newer> {
         let (floor, head) = tokio::try_join!(self.broker.projected(), self.broker.head())?;
         self.recent.reaches(head, CATCH_UP).await;
         Ok(match self.recent.since(user, floor, NEWER) {

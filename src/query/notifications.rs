@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::Queries;
+use super::conversations::Newer;
+use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::broker::subject::Filter;
 use crate::domain::event::Body;
-use crate::domain::ids::NotificationId;
+use crate::domain::ids::{MessageId, NotificationId, UserId};
 use crate::domain::notification::Notification;
 use crate::domain::page::{Edge, Page};
 use crate::error::Result;
@@ -24,6 +25,8 @@ impl Queries {
         limit: u32,
     ) -> Result<Page<(u64, Notification)>> {
         actor.check_expiry(self.clock.now())?;
+        // Before anything is read from MongoDB: what is projected in between is in both, and never in none.
+        let happened = self.newer_of(actor.user_id).await?;
         let newer = match before {
             None => self.unprojected(Filter::Inbox(actor.user_id), NEWER).await?,
             Some(_) => Vec::new(),
@@ -42,6 +45,21 @@ impl Queries {
             page.items.truncate(limit as usize);
             page.next = page.items.last().map(|(seq, _)| Edge(*seq));
         }
+        self.silence_deleted(actor.user_id, &mut page.items, &happened).await?;
         Ok(page)
+    }
+
+    /// A message that is deleted says nothing any more, here either. One that was edited does: a notification is what
+    /// somebody was told then, and they may have left since.
+    async fn silence_deleted(&self, user: UserId, items: &mut [(u64, Notification)], happened: &Newer) -> Result<()> {
+        let ids: Vec<MessageId> = items.iter().map(|(_, one)| one.data.message_id).collect();
+        let mut said = self.store.messages_by_id(&ids).await?;
+        overlay::lay_over(&mut said, happened.iter(), |_| true);
+        let gone = said.iter().filter(|state| state.deleted.is_some() || state.is_hidden_from(user));
+        let gone: HashSet<MessageId> = gone.map(|state| state.message.id).collect();
+        for (_, one) in items.iter_mut().filter(|(_, one)| gone.contains(&one.data.message_id)) {
+            one.body.clear();
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod support;
 
 mod accounts;
+mod agreement;
 mod changes;
 mod chat;
 mod contracts;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
 use crate::support::messages::{change, delete, edit, page, path, pin, react, texts};
+use crate::support::until;
 use crate::support::world::{World, message};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,4 +216,22 @@ async fn a_jump_lands_in_the_middle() {
         let (status, refused) = ben.get(&format!("/api/messages/{conversation}{query}")).await;
         assert_eq!((status, &refused["reason"]), (400, &json!(reason)), "{query}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_message_says_nothing_in_notifications_either() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let secret = ana.say(&conversation, "secret").await["id"].clone();
+    ana.say(&conversation, "harmless").await;
+    let bodies = async || {
+        let (_, page) = ben.get("/api/notifications").await;
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|one| one["body"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    until("both notifications", bodies, |bodies| bodies == &["harmless", "secret"]).await;
+    let path = format!("/api/conversations/{conversation}/messages/{}", secret.as_str().expect("an id"));
+    let deleted = ana.rest.request(Method::DELETE, &path).bearer_auth(&ana.token).send().await.expect("a reply");
+    assert!(deleted.status().is_success(), "{deleted:?}");
+    assert_eq!(bodies().await, ["harmless", ""], "at once, however far the projection is");
 }
