@@ -91,7 +91,10 @@ impl Notify {
         match states.get(&id) {
             Some(Ok(Some((seq, conversation)))) => Ok(roster::concerned(*seq, conversation, stored)),
             Some(Ok(None)) => Ok(stored.event.recipients.clone()),
-            Some(Err(error)) => Err(again(error)),
+            Some(Err(error)) => {
+                let unknown = Error::unavailable("catching_up", "the log does not say who is there");
+                Err(unknown.caused_by(error.to_string()))
+            }
             None => self.by_roster(stored).ok_or_else(|| Error::unavailable("catching_up", "the roster has moved on")),
         }
     }
@@ -123,11 +126,6 @@ fn notifying(stored: &Stored) -> Option<&Message> {
         Body::Message(message) if message.kind != Kind::System => Some(message),
         _ => None,
     }
-}
-
-/// The same trouble, for one more message.
-fn again(error: &Error) -> Error {
-    Error::new(error.code(), error.reason(), error.shown().to_owned())
 }
 
 impl Handler for Notify {
