@@ -316,3 +316,24 @@ async fn those_who_meet_see_each_other_and_those_who_part_do_not() {
     }
     other.stop().await.expect("a clean stop");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_removed_is_no_contact_any_more() {
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let group = ana.open(&[&ben, &cleo]).await;
+    let (mut hers, mut cleos) = (ana.socket().await, cleo.socket().await);
+    let mut his = ben.socket().await;
+    while cleos.next("presence").await["userId"] != *ben.id {}
+    let (status, _) = ana.delete(&format!("/api/conversations/{group}/participants/{}", cleo.id)).await;
+    assert!((200..300).contains(&status), "{status}");
+    let nobody = json!({ "userId": ben.id, "status": "offline", "lastSeenAt": null });
+    let (him, her) = ([&ben], [&cleo]);
+    until("Ben being nobody to Cleo", || asked(&cleo, &him), |seen| seen[0] == nobody).await;
+    until("Cleo being nobody to Ben", || asked(&ben, &her), |seen| seen[0]["status"] == "offline").await;
+    cleos.drain("presence").await;
+    say(&mut his, "away").await;
+    while hers.next("presence").await["status"] != "away" {}
+    assert!(cleos.drain("presence").await.is_empty(), "she hears no more of him");
+    assert_eq!(cleo.socket().await.next("presenceSnapshot").await, json!({ "items": [] }));
+}

@@ -154,3 +154,21 @@ async fn nobody_sees_somebody_invisible_type_or_get_messages() {
     assert!(hers.drain("typing").await.is_empty());
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_ends_when_whoever_types_is_removed() {
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let group = ana.open(&[&ben, &cleo]).await;
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    hers.next("presenceSnapshot").await;
+    his.call("typing", &json!({ "conversationId": group })).await;
+    hers.next("typing").await;
+    let begun = Instant::now();
+    let (status, _) = ana.delete(&format!("/api/conversations/{group}/participants/{}", ben.id)).await;
+    assert!((200..300).contains(&status), "{status}");
+    assert_eq!(hers.next("stopTyping").await, json!({ "conversationId": group, "senderId": ben.id }));
+    assert!(begun.elapsed() < Duration::from_secs(5), "not only when it would have ended by itself");
+    let refused = his.call("typing", &json!({ "conversationId": group })).await;
+    assert_eq!(refused["error"]["reason"], "not_a_participant");
+}
