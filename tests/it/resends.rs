@@ -69,14 +69,14 @@ async fn what_was_said_before_the_end_stays_said_and_opens_nothing() {
 async fn what_was_said_before_somebody_went_or_was_blocked_stays_said() {
     let world = World::start().await;
     let (ana, ben, direct) = world.pair().await;
-    let cleo = world.person("Cleo").await;
+    let (cleo, dora) = (world.person("Cleo").await, world.person("Dora").await);
     let before = named(&direct, "hello", "c-1");
     let first = say(&ana, &before).await;
     assert_eq!(ben.put(&format!("/api/users/me/blocks/{}", ana.id)).await.0, 204);
     say_again(&ana, &before, &first).await;
     assert_eq!(reason(&ana.post("/api/messages", &named(&direct, "hello?", "c-2")).await), (403, "blocked"));
 
-    let group = ana.open(&[&ben, &cleo]).await;
+    let group = ana.open(&[&dora, &cleo]).await;
     let (mut naming, hers) = (named(&group, "Cleo?", "c-1"), named(&group, "yes?", "c-1"));
     naming["mentions"] = json!([cleo.id]);
     naming["recipientId"] = json!(cleo.id);
