@@ -4,10 +4,8 @@ SHELL := bash
 CARGO_TARGET_DIR ?= target
 ARGS ?=
 
-.PHONY: help run servers test bench check contracts
-.SILENT: help run servers test bench
-.PHONY: help run servers test drills check contracts
-.SILENT: help run servers test drills
+.PHONY: help run servers test bench drills check contracts
+.SILENT: help run servers test bench drills
 
 help: ## List the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +22,9 @@ servers: ## Make sure that a nats-server and a MongoDB are there to be started
 test: ## Run all tests (ARGS="..." for `cargo test`)
 	exec scripts/test $(ARGS)
 
-bench: ## Measure the log: ratios, in about two minutes after the build (ARGS="publish", "instance", "resume" or "history" for a part)
+bench: ## Measure the log: ratios, in about three minutes after the build (ARGS="publish", "instance", "resume" or "history" for a part)
 	exec scripts/bench $(ARGS)
+
 drills: ## Kill, freeze and cut off what can be, at length, and print what came of it (ARGS="..." for `cargo test`)
 	exec scripts/drills $(ARGS)
 
