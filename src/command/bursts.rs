@@ -14,7 +14,7 @@ use crate::domain::receipt::Marks;
 
 /// Time between the beginnings of two bursts.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Marks that wait to be merged, from which on no more are taken.
+/// Marks that wait, for their turn or for the broker, from which on no more are taken.
 const WAITING: usize = 8_192;
 
 /// Whose marks, and where.
@@ -64,6 +64,7 @@ impl<W> Bursts<W> {
             both.join(marks);
             if both == under_way.marks {
                 under_way.waiting.push(waiter);
+                self.waiting += 1;
                 return None;
             }
         }
@@ -76,7 +77,9 @@ impl<W> Bursts<W> {
 
     /// What was under way is done with; returns it, to tell those who wait for it.
     pub(super) fn done(&mut self, line: Line) -> Option<Burst<W>> {
-        self.turns.get_mut(&line)?.under_way.take()
+        let done = self.turns.get_mut(&line)?.under_way.take()?;
+        self.waiting -= done.waiting.len();
+        Some(done)
     }
 
     /// When the next rest ends.
@@ -103,7 +106,6 @@ impl<W> Bursts<W> {
             turn.remove();
             return None;
         };
-        self.waiting -= next.waiting.len();
         self.rests.push_back((now + PAUSE, line));
         let turn = turn.into_mut();
         turn.rests = true;
@@ -147,7 +149,9 @@ mod tests {
         let (mut bursts, now) = (Bursts::default(), Instant::now());
         assert_eq!(seq(bursts.ask(LINE, read(5), 1, now)), Some(5));
         assert_eq!(seq(bursts.ask(LINE, read(3), 2, now)), None);
+        assert_eq!(bursts.waiting, 2, "both are counted, so that a broker that hangs has a bound here too");
         assert_eq!(bursts.done(LINE).map(|burst| burst.waiting), Some(vec![1, 2]));
+        assert_eq!(bursts.waiting, 0);
     }
 
     #[test]

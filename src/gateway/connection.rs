@@ -1,22 +1,22 @@
 //! One open socket, whichever way it came in.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use socketioxide::extract::AckSender;
 use socketioxide::{AckError, SendError, SocketError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::closing::Closing;
 use super::deliveries::{Confirming, Deliveries};
+use super::inbox::{self, Inbound, Inbox, Reply, UNANSWERED};
 use super::link::{Emitted, Link, Outgoing, send_text};
 use super::outbox::{Outbox, Overflow};
-use super::protocol::{Answer, ClientEvent, Done};
+use super::protocol::{Answer, Done};
 use super::session::Session;
 use super::typer::Typer;
 use super::valve::Valve;
@@ -24,11 +24,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Cursor;
 use crate::domain::frame::Frame;
 use crate::domain::ids::{MessageId, UserId};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::lifecycle::Lifecycle;
-
-/// Events of one client that wait for their turn, at most.
-const INBOX: usize = 256;
 
 /// How long a handshake may take.
 const CONNECTING_SECONDS: i64 = 15;
@@ -40,42 +37,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Names a connection within this instance.
 pub type ConnectionId = u64;
 
-/// An event from the client and how to answer it.
-#[derive(Debug)]
-pub struct Inbound {
-    /// The event, or why it cannot be read.
-    pub event: Result<ClientEvent>,
-    /// How to answer.
-    pub reply: Reply,
-}
-
-/// How to answer an event.
-pub enum Reply {
-    /// The client waits for a Socket.IO acknowledgement.
-    SocketIo(AckSender),
-    /// The client waits for an answer with this number.
-    WebSocket(u64),
-    /// The client does not wait; it hears only of failures.
-    None,
-}
-
-impl std::fmt::Debug for Reply {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::SocketIo(_) => "Reply::SocketIo",
-            Self::WebSocket(_) => "Reply::WebSocket",
-            Self::None => "Reply::None",
-        })
-    }
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    waiting: VecDeque<Inbound>,
-    /// Somebody is working through it.
-    in_hand: bool,
-}
-
 /// An open socket.
 #[derive(Debug)]
 pub struct Connection {
@@ -84,6 +45,7 @@ pub struct Connection {
     link: Link,
     session: Mutex<Session>,
     inbox: Mutex<Inbox>,
+    unanswered: Arc<Semaphore>,
     outbox: Mutex<Outbox>,
     /// The newest event that concerns its user, as far as this connection was told.
     head: AtomicU64,
@@ -118,6 +80,7 @@ impl Connection {
             link,
             session: Mutex::new(session),
             inbox: Mutex::default(),
+            unanswered: Arc::new(Semaphore::new(UNANSWERED)),
             outbox: Mutex::new(Outbox::new()),
             head: AtomicU64::new(0),
             own: Mutex::default(),
@@ -241,30 +204,28 @@ impl Connection {
     /// Puts an event in line. Says whether somebody has to begin to work through the line.
     pub fn receive(self: &Arc<Self>, inbound: Inbound) -> bool {
         let mut inbox = lock(&self.inbox);
-        if inbox.waiting.len() >= INBOX {
+        if inbox.is_full() {
             drop(inbox);
-            let busy = Error::new(
-                Code::RateLimited,
-                "too_many_in_flight",
-                "too many events wait for an answer on this socket",
-            )
-            .retry_after(std::time::Duration::from_millis(500));
-            self.answer(inbound.reply, &Err(busy));
+            self.answer(inbound.reply, &Err(inbox::full()));
             return false;
         }
-        inbox.waiting.push_back(inbound);
-        !std::mem::replace(&mut inbox.in_hand, true)
+        inbox.take(inbound)
     }
 
     /// The next event in line; nothing means that the line is done with for now.
     pub fn next_inbound(&self) -> Option<Inbound> {
-        let mut inbox = lock(&self.inbox);
-        let next = inbox.waiting.pop_front();
-        if next.is_none() {
-            inbox.in_hand = false;
-            inbox.waiting.shrink_to_fit();
-        }
-        next
+        lock(&self.inbox).next()
+    }
+
+    /// Waits until one more event may be answered later.
+    pub async fn may_answer_later(&self) {
+        drop(self.unanswered.acquire().await);
+    }
+
+    /// An event is answered once the broker has answered. Only whoever works through the line begins such answers, and waits
+    /// for room before: there is some.
+    pub fn begin_answer(&self) -> Option<OwnedSemaphorePermit> {
+        self.unanswered.clone().try_acquire_owned().ok()
     }
 
     /// Nobody's connection has nothing to be told first.

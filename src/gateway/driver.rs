@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::closing::Closing;
-use super::connection::{Connection, ConnectionId, Inbound, Reply};
+use super::connection::{Connection, ConnectionId};
 use super::deliveries::Deliveries;
 use super::hub::Hub;
+use super::inbox::{Inbound, Reply};
 use super::protocol::Done;
 use super::session::{Step, known};
 use crate::auth::Actor;
@@ -168,6 +169,7 @@ impl Gateway {
             let (gateway, connection) = (self.clone(), connection.clone());
             self.lifecycle.job(self.in_hand.track_future(async move {
                 while let Some(inbound) = connection.next_inbound() {
+                    connection.may_answer_later().await;
                     gateway.perform(&connection, inbound).await;
                 }
             }));
@@ -332,9 +334,10 @@ impl Gateway {
         reply: Reply,
         outcome: impl Future<Output = Result<Done>> + Send + 'static,
     ) {
-        let connection = connection.clone();
+        let (connection, place) = (connection.clone(), connection.begin_answer());
         self.lifecycle.job(self.in_hand.track_future(async move {
             let outcome = outcome.await;
+            drop(place);
             if let Err(error) = &outcome {
                 tracing::warn!(socket.id = connection.id, error = %error, "an event was not stored");
             }

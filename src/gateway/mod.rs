@@ -8,6 +8,7 @@ pub mod connection;
 mod deliveries;
 pub mod driver;
 pub mod hub;
+pub mod inbox;
 pub mod link;
 pub mod origin;
 mod outbox;

@@ -23,8 +23,9 @@ use socketioxide::socket::{Sid, Socket};
 use socketioxide_core::Value;
 
 use super::closing::Closing;
-use super::connection::{Connection, Inbound, Reply};
+use super::connection::Connection;
 use super::driver::Gateway;
+use super::inbox::{Inbound, Reply};
 use super::link::Link;
 use super::origin;
 use super::protocol::ClientEvent;

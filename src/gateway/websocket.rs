@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::closing::Closing;
-use super::connection::{Connection, Inbound, Reply, WebSocketFrame};
+use super::connection::{Connection, WebSocketFrame};
 use super::driver::Gateway;
+use super::inbox::{Inbound, Reply};
 use super::link::{Link, Outgoing};
 use super::origin;
 use super::protocol::ClientEvent;

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
 use crate::support::client::Person;
+use crate::support::proxy::Proxy;
+use crate::support::servers::{self, Tenant};
 use crate::support::socketio::Raw;
 use crate::support::world::{World, message};
 
@@ -312,5 +314,48 @@ async fn a_message_that_a_client_acknowledges_is_delivered() {
             break;
         }
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_socket_asks_while_the_broker_hangs_has_a_bound() {
+    let tenant = servers::tenant().await;
+    let link = Proxy::to(&tenant.nats_url).await;
+    let tenant = Tenant { nats_url: link.url(), ..tenant };
+    let world = World::on(tenant, Roles::ALL, &[]).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let said = say(&ana, &conversation, 2).await;
+    let mut socket = ben.socket().await;
+    // The instance knows where everybody is; from here on a mark only needs the log to take it.
+    let marked = socket.call("markRead", &up_to(&conversation, said[0])).await;
+    assert_eq!(marked["ok"], true, "{marked}");
+    link.stall();
+    let mut numbers = Vec::new();
+    for wave in [100, 100, 55, 301] {
+        for _ in 0..wave {
+            numbers.push(socket.ask("markRead", &up_to(&conversation, said[1])).await);
+        }
+        if numbers.len() < 256 {
+            // Answered in its turn and at once: all the marks so far wait for the broker, none for its turn.
+            let here = socket.call("setPresence", &json!({ "status": "online" })).await;
+            assert_eq!(here["ok"], true, "{here}");
+        }
+    }
+    // 256 wait for the broker, 256 for their turn, perhaps one in between; the last is refused while no other is answered.
+    let last = socket.answer(numbers.pop().expect("a number")).await;
+    assert_eq!((&last["error"]["reason"], &last["error"]["retryable"]), (&json!("too_many_in_flight"), &json!(true)));
+    link.heal();
+    let mut refused = 1;
+    for number in numbers {
+        let answer = socket.answer(number).await;
+        if answer["ok"] == true {
+            assert_eq!(answer["data"]["readSeq"], said[1], "{answer}");
+        } else {
+            assert_eq!(answer["error"]["reason"], "too_many_in_flight", "{answer}");
+            refused += 1;
+        }
+    }
+    assert!((43..=44).contains(&refused), "{refused} were refused");
+    assert_eq!(marks(&ana, &conversation, &ben).await.0, said[1]);
     world.stop().await;
 }

@@ -7,9 +7,9 @@ use super::canary::Canary;
 use super::cluster::{Cluster, Shape};
 use super::drill::{Drill, within};
 use super::load::Load;
-use super::proxy::Proxy;
 use super::vitals::Vitals;
 use super::wire::Wire;
+use crate::support::proxy::Proxy;
 
 /// A stalled link is noticed, and a healed one, within this time.
 const NOTICED: Duration = Duration::from_secs(30);
@@ -20,9 +20,8 @@ const SHED: Duration = Duration::from_secs(15);
 async fn an_instance_with_a_dead_link_sends_its_sockets_away_and_comes_back() {
     let mut drill = Drill::begin("half-open link", "a proxy stalls one broker link for 30 s").await;
     let mut cluster = Cluster::start("half-open", Shape { instances: 1, ..Shape::default() }).await;
-    let broker = cluster.tenant().nats_url.clone();
-    let link = Proxy::to(broker.trim_start_matches("nats://").to_owned()).await;
-    let victim = cluster.add_with(&[("NATS_URL", format!("nats://{}", link.address))]).await.address;
+    let link = Proxy::to(&cluster.tenant().nats_url).await;
+    let victim = cluster.add_with(&[("NATS_URL", link.url())]).await.address;
     let mut load = Load::listen(&cluster, drill.seed).await;
     let canary = Canary::hatch(&cluster).await;
     load.others.extend(canary.people());

@@ -21,7 +21,6 @@ mod observer;
 mod poison;
 mod presence;
 mod projection;
-mod proxy;
 mod record;
 mod rolling_deploy;
 mod slow_reader;

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod messages;
 pub mod node;
+pub mod proxy;
 pub mod servers;
 pub mod socket;
 pub mod socketio;

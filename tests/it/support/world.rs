@@ -53,7 +53,11 @@ impl World {
 
     /// One instance with other settings than usual; so have the further ones.
     pub async fn with(roles: Roles, other: &[(&str, &str)]) -> Self {
-        let tenant = servers::tenant().await;
+        Self::on(servers::tenant().await, roles, other).await
+    }
+
+    /// The same for this tenant.
+    pub async fn on(tenant: Tenant, roles: Roles, other: &[(&str, &str)]) -> Self {
         let mut settings = settings(&tenant);
         for (key, value) in other {
             settings.retain(|(known, _)| known != key);

@@ -10,14 +10,19 @@ use tokio::task::JoinSet;
 
 /// The link; dropping it closes its connections.
 pub struct Proxy {
-    pub address: SocketAddr,
+    address: SocketAddr,
+    /// Who logs in on it, with an `@` if anybody does.
+    login: String,
     stalled: watch::Sender<bool>,
     _serving: JoinSet<()>,
 }
 
 impl Proxy {
-    /// A way to this server.
-    pub async fn to(server: String) -> Self {
+    /// A way to the broker of this URL.
+    pub async fn to(url: &str) -> Self {
+        let place = url.trim_start_matches("nats://");
+        let at = place.rfind('@').map_or(0, |at| at + 1);
+        let (login, server) = (place[..at].to_owned(), place[at..].to_owned());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stalled, state) = watch::channel(false);
@@ -40,7 +45,12 @@ impl Proxy {
                 });
             }
         });
-        Self { address, stalled, _serving: serving }
+        Self { address, login, stalled, _serving: serving }
+    }
+
+    /// The broker's URL by this way.
+    pub fn url(&self) -> String {
+        format!("nats://{}{}", self.login, self.address)
     }
 
     /// Nothing passes any more, in either direction; every connection stays open.
