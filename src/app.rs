@@ -23,6 +23,7 @@ use crate::command::preferences::Preferred;
 use crate::command::receipts::Receipts;
 use crate::command::resends::Resends;
 use crate::config::Config;
+use crate::consumer::deciding::Deciding;
 use crate::consumer::notify::Notify;
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
@@ -92,6 +93,7 @@ pub struct App {
     pub address: SocketAddr,
     lifecycle: Lifecycle,
     broker: Broker,
+    presences: Presences,
     front: Option<Running>,
     deadline: Duration,
 }
@@ -99,7 +101,6 @@ pub struct App {
 /// What only a gateway has to stop.
 struct Running {
     gateway: Arc<Gateway>,
-    presences: Presences,
     io: SocketIo,
 }
 
@@ -140,60 +141,56 @@ impl App {
             clock: clock.clone(),
         };
         let roster = Arc::<Mutex<Roster>>::default();
+        let limits = Limits::new(config.sockets.user_sends);
+        let lookup = Lookup::new(broker.clone(), store.clone(), config.sockets.window);
+        let hub = Arc::new(Hub::new(clock.clone(), broker.epoch(), metrics.clone()));
+        let presences =
+            Presences::start(&broker, store.clone(), preferred.clone(), clock.clone(), &lifecycle, hub.clone()).await?;
+        let typists = Typists::start(hub.clone(), preferred.clone(), &lifecycle);
+        // An instance without sockets listens all the same: what it knows of users and conversations stays right.
+        let ears = Ears {
+            roster: roster.clone(),
+            recent,
+            limits: limits.clone(),
+            directory: directory.clone(),
+            lookup: lookup.clone(),
+            preferred: preferred.clone(),
+            presences: presences.clone(),
+            typists: typists.clone(),
+            hub: hub.clone(),
+        };
+        broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
         if roles.worker {
-            let notify = Notify::new(broker.clone(), publisher.clone(), clock.clone()).knowing(roster.clone());
+            let deciding = deciding(&directory, &preferred, presences.clone());
+            let notify =
+                Notify::new(broker.clone(), publisher.clone(), clock.clone(), deciding).knowing(roster.clone());
             work(&broker, &lifecycle, Persist::new(store.clone()), notify);
         }
         let mut front = None;
         let mut running = None;
         if roles.gateway {
-            let limits = Limits::new(config.sockets.user_sends);
-            let lookup = Lookup::new(broker.clone(), store.clone(), config.sockets.window);
             let commands = Commands {
                 broker: broker.clone(),
                 receipts: Receipts::start(publisher.clone(), clock.clone(), &lifecycle),
                 publisher,
                 store: store.clone(),
-                directory: directory.clone(),
-                preferred: preferred.clone(),
-                limits: limits.clone(),
-                resends: Resends::start(store.clone(), Duration::from_secs(config.broker.dedup_seconds), &lifecycle),
-                lookup: lookup.clone(),
+                directory,
+                preferred,
+                limits,
+                resends: Resends::start(store, Duration::from_secs(config.broker.dedup_seconds), &lifecycle),
+                lookup,
                 editable: config.editable,
                 tokens: Arc::new(Tokens::new(config.auth.secret.as_bytes(), config.auth.access_seconds)),
                 passwords: Passwords::new(config.auth.cost, hashes_at_once())?,
                 refresh_days: config.auth.refresh_days,
-                clock: clock.clone(),
+                clock,
             };
-            let hub = Arc::new(Hub::new(clock.clone(), broker.epoch(), metrics.clone()));
-            let presences = Presences::start(&broker, store, preferred.clone(), clock, &lifecycle, hub.clone()).await?;
-            let typists = Typists::start(hub.clone(), preferred.clone(), &lifecycle);
-            let ears = Ears {
-                roster: roster.clone(),
-                recent,
-                limits,
-                directory,
-                lookup,
-                preferred,
-                presences: presences.clone(),
-                typists: typists.clone(),
-                hub: hub.clone(),
-            };
-            broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
             broker.signals(&lifecycle, signals(roster, typists)).await?;
-            let cors = config.http.cors.clone();
-            let gateway = Gateway::start(
-                commands.clone(),
-                queries.clone(),
-                hub,
-                presences.clone(),
-                cors,
-                config.sockets.heartbeat,
-                &lifecycle,
-            );
+            let (cors, heartbeat, there) = (config.http.cors.clone(), config.sockets.heartbeat, presences.clone());
+            let gateway = Gateway::start(commands.clone(), queries.clone(), hub, there, cors, heartbeat, &lifecycle);
             let (socket_io, io) = socketio::endpoint(gateway.clone());
             front = Some(Front { commands, presences: presences.clone(), gateway: gateway.clone(), socket_io });
-            running = Some(Running { gateway, presences, io });
+            running = Some(Running { gateway, io });
         }
         let routes = server::routes(queries, lifecycle.clone(), metrics, &config.http.cors, front);
         let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
@@ -205,7 +202,7 @@ impl App {
                 .await
                 .map_err(Error::internal)
         });
-        Ok(Self { address, lifecycle, broker, front: running, deadline })
+        Ok(Self { address, lifecycle, broker, presences, front: running, deadline })
     }
 
     /// Resolves when the instance has to stop by itself because a part of it died.
@@ -228,9 +225,7 @@ impl App {
         if !self.lifecycle.finished(left().mul_f32(0.8)).await {
             tracing::warn!("some work was not finished in time; nothing that was acknowledged is lost");
         }
-        if let Some(front) = &self.front {
-            let _ = tokio::time::timeout(left().max(LAST_STEPS), front.presences.stop()).await;
-        }
+        let _ = tokio::time::timeout(left().max(LAST_STEPS), self.presences.stop()).await;
         self.lifecycle.end();
         self.broker.close().await;
         tracing::info!("stopped");
@@ -288,6 +283,11 @@ impl Ears {
         self.preferred.forget_all();
         self.presences.forget_contacts();
     }
+}
+
+/// What decisions about notifications need.
+fn deciding(directory: &Directory, preferred: &Preferred, presences: Presences) -> Deciding {
+    Deciding::new(directory.clone(), preferred.clone(), Arc::new(move |user| presences.status(user)))
 }
 
 /// Works on the log.

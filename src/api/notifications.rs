@@ -6,21 +6,26 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
 use super::{Caller, Group, Reply};
-use crate::domain::notification::{Kind, Notification};
+use crate::domain::notification::Notification;
 use crate::domain::page::{self, Edge};
 use crate::query::Queries;
 
 /// Where a notification leads.
 #[derive(Debug, Object)]
-#[expect(clippy::struct_field_names, reason = "the names are the contract's")]
-#[oai(rename = "NotificationData", rename_all = "camelCase")]
+#[oai(rename = "NotificationData", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct DataBody {
     /// The conversation.
-    conversation_id: String,
+    conversation_id: Option<String>,
     /// The message.
-    message_id: String,
+    message_id: Option<String>,
+    /// Its place in the log: whoever has read the conversation that far has read this.
+    message_seq: Option<u64>,
     /// Who caused it.
-    sender_id: String,
+    sender_id: Option<String>,
+    /// The order.
+    order_id: Option<String>,
+    /// What happened to it.
+    status: Option<String>,
 }
 
 /// Something the caller was told.
@@ -33,7 +38,7 @@ struct NotificationBody {
     seq: u64,
     /// Whom it is for.
     user_id: String,
-    /// What it is about: `message`.
+    /// What it is about: `message`, `mention`, `order`, `system` or `support`.
     kind: String,
     /// The headline.
     title: String,
@@ -61,15 +66,16 @@ impl NotificationBody {
             id: notification.id.to_string(),
             seq,
             user_id: notification.user_id.to_string(),
-            kind: match notification.kind {
-                Kind::Message => "message".into(),
-            },
+            kind: notification.kind.word().to_owned(),
             title: notification.title,
             body: notification.body,
             data: DataBody {
-                conversation_id: notification.data.conversation_id.to_string(),
-                message_id: notification.data.message_id.to_string(),
-                sender_id: notification.data.sender_id.to_string(),
+                conversation_id: notification.data.conversation_id.map(|id| id.to_string()),
+                message_id: notification.data.message_id.map(|id| id.to_string()),
+                message_seq: notification.data.message_seq,
+                sender_id: notification.data.sender_id.map(|id| id.to_string()),
+                order_id: notification.data.order_id,
+                status: notification.data.status,
             },
             created_at: notification.created_at.to_string(),
         }

@@ -68,7 +68,7 @@ pub(super) struct QuoteBody {
 #[derive(Debug, Object)]
 #[oai(rename = "Entry", rename_all = "camelCase", skip_serializing_if_is_none, skip_serializing_if_is_empty)]
 pub(super) struct EntryBody {
-    /// `joined`, `left`, `removed`, `renamed`, `roleChanged`, `closed` or `reopened`; the sender did it.
+    /// `joined`, `left`, `removed`, `renamed`, `roleChanged`, `closed` or `reopened`, which the sender did, or `order`.
     #[oai(rename = "type")]
     kind: String,
     /// Who joined.
@@ -79,6 +79,12 @@ pub(super) struct EntryBody {
     title: Option<String>,
     /// The new role.
     role: Option<String>,
+    /// The order that has come on.
+    order_id: Option<String>,
+    /// How far it has come.
+    status: Option<String>,
+    /// Where to see where it is.
+    tracking_url: Option<String>,
 }
 
 /// An emoji and who has put it on.
@@ -111,7 +117,16 @@ impl From<Quote> for QuoteBody {
 
 impl From<Entry> for EntryBody {
     fn from(entry: Entry) -> Self {
-        let bare = |kind: &str| Self { kind: kind.into(), users: Vec::new(), user: None, title: None, role: None };
+        let bare = |kind: &str| Self {
+            kind: kind.into(),
+            users: Vec::new(),
+            user: None,
+            title: None,
+            role: None,
+            order_id: None,
+            status: None,
+            tracking_url: None,
+        };
         match entry {
             Entry::Joined { users } => Self { users: strings(&users), ..bare("joined") },
             Entry::Left {} => bare("left"),
@@ -122,6 +137,9 @@ impl From<Entry> for EntryBody {
             }
             Entry::Closed {} => bare("closed"),
             Entry::Reopened {} => bare("reopened"),
+            Entry::Order { order_id, status, tracking_url } => {
+                Self { order_id: Some(order_id), status: Some(status), tracking_url, ..bare("order") }
+            }
         }
     }
 }
@@ -141,6 +159,7 @@ impl From<MessageState> for MessageBody {
             kind: match state.message.kind {
                 Kind::Text => "text".into(),
                 Kind::System => "system".into(),
+                Kind::Order => "order".into(),
             },
             text: state.text().to_owned(),
             mentions: strings(state.mentions()),

@@ -13,13 +13,15 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{Consumer, pull::Stream as Messages};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{AckKind, Message};
+use async_nats::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::dead::{self, Death};
 use super::subject::Subject;
-use super::topology::{Durable, StreamName};
+use super::topology::Durable;
 use super::{Broker, away, decode, jittered};
 use crate::domain::event::Stored;
 use crate::domain::trace::TraceContext;
@@ -75,6 +77,39 @@ pub enum Verdict {
     },
 }
 
+/// What a consumer was given, before anybody has looked at it.
+#[derive(Debug)]
+pub struct Raw {
+    /// Its place in its stream.
+    pub seq: u64,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+impl Raw {
+    /// A header of it.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(HeaderValue::as_str)
+    }
+
+    /// The trace that caused it.
+    #[must_use]
+    pub fn trace(&self) -> TraceContext {
+        trace_of(self.header(TRACEPARENT))
+    }
+}
+
+/// What a handler is given, as it wants to be given it.
+pub trait Parcel: Sized + Send + Sync + 'static {
+    /// Opens it; what cannot be opened is dead at once.
+    fn open(raw: Raw) -> Result<Self>;
+}
+
 /// An event for a handler.
 #[derive(Debug)]
 pub struct Delivery {
@@ -84,17 +119,35 @@ pub struct Delivery {
     pub trace: TraceContext,
 }
 
+impl Parcel for Delivery {
+    fn open(raw: Raw) -> Result<Self> {
+        let trace = raw.trace();
+        Ok(Self { stored: Stored { seq: raw.seq, event: decode(&raw.payload)? }, trace })
+    }
+}
+
 /// Decides about deliveries. It must be idempotent: a crash delivers again what was done but not acknowledged.
 pub trait Handler: Send + Sync + 'static {
+    /// What it is given.
+    type Given: Parcel;
+
     /// One verdict for each delivery, in order.
-    fn handle(&self, batch: &[Delivery]) -> impl Future<Output = Vec<Verdict>> + Send;
+    fn handle(&self, batch: &[Self::Given]) -> impl Future<Output = Vec<Verdict>> + Send;
 }
 
 /// A delivery and the means to settle it.
-struct Held {
-    delivery: Delivery,
-    attempts: i64,
+struct Held<T> {
+    parcel: T,
+    place: Place,
     message: Message,
+}
+
+/// Which delivery this is.
+#[derive(Clone, Copy)]
+struct Place {
+    seq: u64,
+    attempts: i64,
+    trace: TraceContext,
 }
 
 impl Broker {
@@ -145,7 +198,7 @@ impl<H: Handler> Runner<H> {
         let consumer: Consumer<pull::Config> = self
             .broker
             .jetstream
-            .get_consumer_from_stream(self.durable.name(), StreamName::Events.name())
+            .get_consumer_from_stream(self.durable.name(), self.durable.stream().name())
             .await
             .map_err(|error| lost(&error))?;
         consumer
@@ -248,8 +301,8 @@ impl<H: Handler> Runner<H> {
         }
     }
 
-    /// Decodes a delivery; what cannot be decoded is dead at once.
-    async fn take(&self, message: Message) -> Option<Held> {
+    /// Opens a delivery; what cannot be opened is dead at once.
+    async fn take(&self, message: Message) -> Option<Held<H::Given>> {
         let (seq, attempts) = match message.info() {
             Ok(info) => (info.stream_sequence, info.delivered),
             Err(error) => {
@@ -262,13 +315,15 @@ impl<H: Handler> Runner<H> {
             self.bury(&message, attempts, &Error::internal("delivered again and again without a verdict")).await;
             return None;
         }
-        let parent = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT)).map(ToString::to_string);
-        match decode(&message.payload) {
-            Ok(event) => Some(Held {
-                delivery: Delivery { stored: Stored { seq, event }, trace: trace_of(parent.as_deref()) },
-                attempts,
-                message,
-            }),
+        let raw = Raw {
+            seq,
+            subject: message.subject.to_string(),
+            headers: message.headers.clone().unwrap_or_default(),
+            payload: message.payload.clone(),
+        };
+        let place = Place { seq, attempts, trace: raw.trace() };
+        match H::Given::open(raw) {
+            Ok(parcel) => Some(Held { parcel, place, message }),
             Err(why) => {
                 self.bury(&message, attempts, &why).await;
                 None
@@ -277,15 +332,15 @@ impl<H: Handler> Runner<H> {
     }
 
     /// Asks the handler once and settles what it decided; returns what has to wait for a part that is away.
-    async fn try_once(&self, held: Vec<Held>) -> Vec<Held> {
-        let (mut deliveries, mut rest) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
+    async fn try_once(&self, held: Vec<Held<H::Given>>) -> Vec<Held<H::Given>> {
+        let (mut parcels, mut rest) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
         for one in held {
-            deliveries.push(one.delivery);
-            rest.push((one.attempts, one.message));
+            parcels.push(one.parcel);
+            rest.push((one.place, one.message));
         }
-        let verdicts = self.ask(&deliveries).await;
-        let mut waiting: Vec<Held> = Vec::new();
-        for ((delivery, (attempts, message)), verdict) in deliveries.into_iter().zip(rest).zip(verdicts) {
+        let verdicts = self.ask(&parcels).await;
+        let mut waiting: Vec<Held<H::Given>> = Vec::new();
+        for ((parcel, (place, message)), verdict) in parcels.into_iter().zip(rest).zip(verdicts) {
             if waiting.is_empty()
                 && let Verdict::Retry { why, .. } = &verdict
                 && why.transient()
@@ -295,11 +350,11 @@ impl<H: Handler> Runner<H> {
             let span = tracing::debug_span!(
                 "delivery",
                 consumer.name = self.durable.name(),
-                event.seq = delivery.stored.seq,
-                attempts,
-                trace.id = format_args!("{:032x}", delivery.trace.trace),
+                event.seq = place.seq,
+                attempts = place.attempts,
+                trace.id = format_args!("{:032x}", place.trace.trace),
             );
-            waiting.extend(self.settle_one(Held { delivery, attempts, message }, verdict).instrument(span).await);
+            waiting.extend(self.settle_one(Held { parcel, place, message }, verdict).instrument(span).await);
         }
         waiting
     }
@@ -309,21 +364,20 @@ impl<H: Handler> Runner<H> {
     }
 
     /// Settles one delivery; gives it back if it has to wait for a part that is away.
-    async fn settle_one(&self, held: Held, verdict: Verdict) -> Option<Held> {
+    async fn settle_one(&self, held: Held<H::Given>, verdict: Verdict) -> Option<Held<H::Given>> {
+        let attempts = held.place.attempts;
         match verdict {
             Verdict::Done => {
                 acknowledge(&held.message, AckKind::Ack).await;
                 self.count(Settlement::Done);
                 tracing::trace!("a delivery is done");
             }
-            Verdict::Reject { why } => self.bury(&held.message, held.attempts, &why).await,
+            Verdict::Reject { why } => self.bury(&held.message, attempts, &why).await,
             Verdict::Retry { why, .. } if why.transient() => {
                 self.count(Settlement::Waits);
                 return Some(held);
             }
-            Verdict::Retry { why, .. } if held.attempts >= ATTEMPTS => {
-                self.bury(&held.message, held.attempts, &why).await;
-            }
+            Verdict::Retry { why, .. } if attempts >= ATTEMPTS => self.bury(&held.message, attempts, &why).await,
             Verdict::Retry { after, why } => {
                 tracing::info!(error = %why, "a delivery is tried again later");
                 acknowledge(&held.message, AckKind::Nak(Some(after))).await;
@@ -334,7 +388,7 @@ impl<H: Handler> Runner<H> {
     }
 
     /// The handler's verdicts. When it panics over a batch, each delivery is tried alone to find the one to blame.
-    async fn ask(&self, deliveries: &[Delivery]) -> Vec<Verdict> {
+    async fn ask(&self, deliveries: &[H::Given]) -> Vec<Verdict> {
         if let Some(verdicts) = self.ask_unharmed(deliveries).await {
             return verdicts;
         }
@@ -348,7 +402,7 @@ impl<H: Handler> Runner<H> {
         verdicts
     }
 
-    async fn ask_unharmed(&self, deliveries: &[Delivery]) -> Option<Vec<Verdict>> {
+    async fn ask_unharmed(&self, deliveries: &[H::Given]) -> Option<Vec<Verdict>> {
         let span = tracing::debug_span!("batch", consumer.name = self.durable.name(), events = deliveries.len());
         let begin = tokio::time::Instant::now();
         let handled = AssertUnwindSafe(self.handler.handle(deliveries).instrument(span)).catch_unwind().await;

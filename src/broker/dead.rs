@@ -9,15 +9,13 @@ use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
-use super::consume::{Delivery, TRACEPARENT};
+use super::consume::Raw;
 use super::scan::{Entry, Reading};
 use super::subject::{self, Subject};
 use super::topology::{Durable, StreamName};
-use super::{Broker, away, decode};
+use super::{Broker, away};
 use crate::domain::clock::Timestamp;
-use crate::domain::event::Stored;
 use crate::error::{Code, Error, Result};
-use crate::telemetry::trace_of;
 
 const SUBJECT: &str = "Shoptalk-Subject";
 const SEQ: &str = "Shoptalk-Seq";
@@ -200,30 +198,33 @@ impl Broker {
         }
     }
 
-    /// What the consumer was given: the letter's payload, or the log's where that did not fit into a letter.
+    /// What the consumer was given: the letter's payload, or its stream's where that did not fit into a letter.
     pub async fn original(&self, letter: &Letter) -> Result<Bytes> {
         if !letter.omitted() {
             return Ok(letter.payload.clone());
         }
-        match self.events.direct_get(letter.event_seq.unwrap_or_default()).await {
+        let stream = letter.consumer.map_or(StreamName::Events, Durable::stream);
+        let stream = self.jetstream.get_stream_no_info(stream.name()).await.map_err(|error| away().caused_by(error))?;
+        match stream.direct_get(letter.event_seq.unwrap_or_default()).await {
             Ok(message) => Ok(message.payload),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => {
-                let gone = "the original was too large for a letter and is no longer in the log";
+                let gone = "the original was too large for a letter and is no longer in its stream";
                 Err(Error::new(Code::NotFound, "original_gone", gone))
             }
             Err(error) => Err(away().caused_by(error)),
         }
     }
 
-    /// The delivery that a letter was, at its place in the log.
-    pub async fn delivery(&self, letter: &Letter) -> Result<(Durable, Delivery)> {
+    /// The delivery that a letter was, at its place in its stream, and whose it was.
+    pub async fn delivery(&self, letter: &Letter) -> Result<(Durable, Raw)> {
         let (Some(durable), Some(seq)) = (letter.consumer, letter.event_seq) else {
             return Err(Error::invalid("unreadable_letter", "the letter does not say whose delivery it was"));
         };
-        let event = decode(&self.original(letter).await?)?;
-        let parent = letter.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT));
-        let trace = trace_of(parent.map(|(_, value)| value.as_str()));
-        Ok((durable, Delivery { stored: Stored { seq, event }, trace }))
+        let mut headers = HeaderMap::new();
+        for (name, value) in letter.headers.iter().filter(|(name, _)| !starts_with(name, "nats-")) {
+            headers.append(name.as_str(), value.as_str());
+        }
+        Ok((durable, Raw { seq, subject: letter.subject.clone(), headers, payload: self.original(letter).await? }))
     }
 
     /// Removes a dead letter for good.
@@ -242,6 +243,7 @@ fn no_such_letter(seq: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::consume::TRACEPARENT;
     use super::*;
 
     fn message(payload: Vec<u8>, headers: &[(&str, &str)]) -> Message {

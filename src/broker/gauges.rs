@@ -45,8 +45,11 @@ impl Broker {
         let dead = self.jetstream.get_stream(StreamName::Dead.name()).await.map_err(|error| lost(&error))?;
         self.metrics.buried(dead.cached_info().state.messages);
         for durable in Durable::ALL {
-            let consumer: Consumer<pull::Config> =
-                log.get_consumer(durable.name()).await.map_err(|error| lost(&error))?;
+            let consumer: Consumer<pull::Config> = self
+                .jetstream
+                .get_consumer_from_stream(durable.name(), durable.stream().name())
+                .await
+                .map_err(|error| lost(&error))?;
             let info = consumer.cached_info();
             self.metrics.lag(durable.name(), info.num_pending + info.num_ack_pending as u64);
         }

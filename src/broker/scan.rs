@@ -98,7 +98,7 @@ impl Broker {
     /// Everything up to here a consumer has dealt with.
     pub async fn floor(&self, durable: Durable) -> Result<u64> {
         let consumer: Consumer<pull::Config> =
-            self.jetstream.get_consumer_from_stream(durable.name(), StreamName::Events.name()).await.map_err(lost)?;
+            self.jetstream.get_consumer_from_stream(durable.name(), durable.stream().name()).await.map_err(lost)?;
         Ok(consumer.cached_info().ack_floor.stream_sequence)
     }
 

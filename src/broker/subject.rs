@@ -34,6 +34,8 @@ pub enum ChatKind {
 pub enum InboxKind {
     /// A notification.
     Notification,
+    /// What the user has done to their notifications.
+    NotificationState,
     /// The user's preferences.
     Preferences,
 }
@@ -60,6 +62,8 @@ pub enum Subject {
 
 /// Everything the event log takes in.
 pub const EVENTS: [&str; 2] = ["chat.*.*", "inbox.*.*"];
+/// Everything that other services may publish: also what is wrong, so that somebody hears of it.
+pub const ORDERS: &str = "orders.>";
 /// Everything the dead-letter stream takes in.
 pub const DEAD: &str = "dead.*";
 /// Every message of every conversation.
@@ -87,6 +91,7 @@ impl Subject {
             Body::Receipt(receipt) => Self::Chat(receipt.conversation_id, ChatKind::Receipt),
             Body::Setting(setting) => Self::Chat(setting.conversation_id, ChatKind::Setting),
             Body::Notification(notification) => Self::Inbox(notification.user_id, InboxKind::Notification),
+            Body::NotificationState(state) => Self::Inbox(state.user_id, InboxKind::NotificationState),
             Body::Preferences(preferences) => Self::Inbox(preferences.user_id, InboxKind::Preferences),
         }
     }
@@ -139,11 +144,12 @@ impl ChatKind {
 
 impl InboxKind {
     /// Every one of them.
-    const ALL: [Self; 2] = [Self::Notification, Self::Preferences];
+    const ALL: [Self; 3] = [Self::Notification, Self::NotificationState, Self::Preferences];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Notification => "notification",
+            Self::NotificationState => "notification_state",
             Self::Preferences => "preferences",
         }
     }

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 pub enum StreamName {
     /// The event log.
     Events,
+    /// What commerce says happened to orders.
+    Orders,
     /// Rejected deliveries.
     Dead,
 }
@@ -31,6 +33,8 @@ pub enum Durable {
     Persist,
     /// Derives notifications from messages.
     Notify,
+    /// Takes in what commerce says happened to orders.
+    Orders,
 }
 
 /// The buckets.
@@ -48,6 +52,7 @@ impl StreamName {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Events => "EVENTS",
+            Self::Orders => "ORDERS",
             Self::Dead => "DEAD",
         }
     }
@@ -55,7 +60,16 @@ impl StreamName {
 
 impl Durable {
     /// Every durable consumer.
-    pub const ALL: [Self; 2] = [Self::Persist, Self::Notify];
+    pub const ALL: [Self; 3] = [Self::Persist, Self::Notify, Self::Orders];
+
+    /// The stream that it reads.
+    #[must_use]
+    pub const fn stream(self) -> StreamName {
+        match self {
+            Self::Persist | Self::Notify => StreamName::Events,
+            Self::Orders => StreamName::Orders,
+        }
+    }
 
     /// Its name in the broker.
     #[must_use]
@@ -63,6 +77,7 @@ impl Durable {
         match self {
             Self::Persist => "persist",
             Self::Notify => "notify",
+            Self::Orders => "orders",
         }
     }
 }
@@ -156,6 +171,19 @@ impl Topology {
                     replicas,
                 },
                 StreamSpec {
+                    name: StreamName::Orders.name(),
+                    about: "what other services say happened to orders, as CloudEvents; what is worked off makes room",
+                    subjects: vec![subject::ORDERS],
+                    storage: "file",
+                    discard: "new",
+                    max_bytes: (config.events_max_bytes / 8).min(1 << 30),
+                    max_age_seconds: 0,
+                    duplicate_window_seconds: config.dedup_seconds,
+                    allow_direct: true,
+                    allow_atomic_publish: false,
+                    replicas,
+                },
+                StreamSpec {
                     name: StreamName::Dead.name(),
                     about: "deliveries that were rejected, with the reason and the original",
                     subjects: vec![subject::DEAD],
@@ -184,6 +212,15 @@ impl Topology {
                     about: "publishes a notification for each recipient of a message",
                     stream: StreamName::Events.name(),
                     filter_subject: Some(subject::MESSAGES),
+                    ack_wait_seconds: 10,
+                    max_deliver: -1,
+                    max_ack_pending: 6_000,
+                },
+                ConsumerSpec {
+                    name: Durable::Orders.name(),
+                    about: "keeps orders, writes entries into their conversations and publishes notifications",
+                    stream: StreamName::Orders.name(),
+                    filter_subject: None,
                     ack_wait_seconds: 10,
                     max_deliver: -1,
                     max_ack_pending: 6_000,

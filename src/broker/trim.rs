@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::link::LogState;
-use super::topology::Durable;
+use super::topology::{Durable, StreamName};
 use super::{Broker, away, jittered};
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
@@ -33,12 +33,13 @@ impl Broker {
     }
 
     async fn trim_once(&self) -> Result<()> {
+        self.trim_orders().await?;
         if wanted(self.log(), u64::MAX).is_none() {
             return Ok(());
         }
         let log = self.look().await?;
         let mut done = log.last;
-        for durable in Durable::ALL {
+        for durable in Durable::ALL.into_iter().filter(|durable| durable.stream() == StreamName::Events) {
             let (floor, idle) = self.progress(durable).await?;
             // One that has nothing left to do is also done with the events it was never given.
             done = if idle { done } else { done.min(floor) };
@@ -47,6 +48,27 @@ impl Broker {
             self.events.purge().sequence(from).await.map_err(|error| away().caused_by(error))?;
             let after = self.look().await?;
             tracing::info!(log.bytes = after.bytes, log.first = after.first, "the log was trimmed");
+        }
+        Ok(())
+    }
+
+    /// The same for what commerce publishes.
+    async fn trim_orders(&self) -> Result<()> {
+        let lost = |error: &dyn std::fmt::Display| away().caused_by(error.to_string());
+        let orders = self.jetstream.get_stream(StreamName::Orders.name()).await.map_err(|error| lost(&error))?;
+        let info = orders.cached_info();
+        let log = LogState {
+            first: info.state.first_sequence,
+            last: info.state.last_sequence,
+            bytes: info.state.bytes,
+            limit: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
+        };
+        if wanted(log, u64::MAX).is_none() {
+            return Ok(());
+        }
+        if let Some(from) = wanted(log, self.floor(Durable::Orders).await?) {
+            orders.purge().sequence(from).await.map_err(|error| lost(&error))?;
+            tracing::info!(orders.bytes = log.bytes, orders.first = from, "the orders were trimmed");
         }
         Ok(())
     }

@@ -12,11 +12,13 @@ use moka::sync::Cache;
 use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::broker::subject::{ChatKind, Filter, Subject};
+use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Conversation, Participant, foreign};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
 use crate::domain::receipt::Marks;
 use crate::domain::rights::{self, Act, Who};
+use crate::domain::setting::Setting;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::messages::Sight;
@@ -43,6 +45,8 @@ pub struct Entry {
 #[derive(Debug, Clone, Default)]
 struct Known {
     marks: Vec<(UserId, Marks)>,
+    /// Until when it makes no noise for participants, each with the seq of the event that says so.
+    muted: Vec<(UserId, u64, Timestamp)>,
     /// Nobody is further than that.
     whole: bool,
 }
@@ -54,6 +58,14 @@ impl Known {
             self.marks.len() - 1
         });
         &mut self.marks[place].1
+    }
+
+    fn mute(&mut self, user: UserId, seq: u64, until: Timestamp) {
+        match self.muted.iter_mut().find(|(known, ..)| *known == user) {
+            Some(known) if known.1 <= seq => *known = (user, seq, until),
+            Some(_) => {}
+            None => self.muted.push((user, seq, until)),
+        }
     }
 }
 
@@ -103,6 +115,14 @@ impl Entry {
     /// How far a participant is known to be.
     pub(super) fn known(&self, user: UserId) -> Marks {
         self.marks().marks.iter().find(|(known, _)| *known == user).map_or_else(Marks::default, |(_, marks)| *marks)
+    }
+
+    /// How far a participant is known to have read, and until when it makes no noise for them.
+    #[must_use]
+    pub fn attention(&self, user: UserId) -> (u64, Option<Timestamp>) {
+        let known = self.marks();
+        let read = known.marks.iter().find(|(one, _)| *one == user).map_or(0, |(_, marks)| marks.read);
+        (read, known.muted.iter().find(|(one, ..)| *one == user).map(|(.., until)| *until))
     }
 
     /// A participant is this far, or further.
@@ -204,8 +224,8 @@ impl Directory {
         Ok(entry.head.fetch_max(newest, Ordering::AcqRel).max(newest))
     }
 
-    /// Finds out how far the participants are; from then on the tail keeps it right.
-    pub(super) async fn recall(&self, entry: &Entry) -> Result<()> {
+    /// Finds out how far the participants are and for whom it is muted; from then on the tail keeps it right.
+    pub async fn recall(&self, entry: &Entry) -> Result<()> {
         if entry.marks().whole {
             return Ok(());
         }
@@ -214,12 +234,20 @@ impl Directory {
         let newer = self.broker.read(Filter::Conversation(id), floor + 1, NEWER).await?;
         let stored = self.store.conversation(id).await?;
         let mut known = entry.marks();
-        for (user, marks) in stored.into_iter().flat_map(|listed| listed.marks) {
-            known.of(user).join(marks);
+        if let Some(listed) = stored {
+            for (user, marks) in listed.marks {
+                known.of(user).join(marks);
+            }
+            for (user, until) in listed.settings.into_iter().filter_map(|(user, one)| Some((user, one.muted_until?))) {
+                // Whatever the log has of it is as new as that, or newer.
+                known.mute(user, 0, until);
+            }
         }
-        for stored in newer.events {
-            if let Body::Receipt(receipt) = stored.event.body {
-                known.of(receipt.user_id).apply(&receipt);
+        for Stored { seq, event } in newer.events {
+            match event.body {
+                Body::Receipt(receipt) => known.of(receipt.user_id).apply(&receipt),
+                Body::Setting(Setting { user_id, muted_until: Some(until), .. }) => known.mute(user_id, seq, until),
+                _ => {}
             }
         }
         known.whole = !newer.more;
@@ -238,6 +266,11 @@ impl Directory {
             Body::Receipt(receipt) => {
                 if let Some(entry) = self.entries.get(&receipt.conversation_id) {
                     entry.marks().of(receipt.user_id).apply(receipt);
+                }
+            }
+            Body::Setting(Setting { conversation_id, user_id, muted_until: Some(until), .. }) => {
+                if let Some(entry) = self.entries.get(conversation_id) {
+                    entry.marks().mute(*user_id, stored.seq, *until);
                 }
             }
             _ => {}

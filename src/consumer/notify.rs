@@ -7,21 +7,22 @@
 //! each message is read by the state of its conversation: as the roster has it, where the tail of this instance keeps one
 //! that reaches that far; else as the log has it, which is right on any instance and however late a delivery comes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::deciding::{Deciding, Known};
 use crate::broker::Broker;
 use crate::broker::consume::{Delivery, Handler, Verdict};
 use crate::broker::publish::{Pending, Publisher};
 use crate::broker::subject::{ChatKind, Subject};
 use crate::domain::clock::Clock;
-use crate::domain::conversation::Conversation;
+use crate::domain::conversation::{self, Conversation};
 use crate::domain::event::{self, Body, Event, Stored};
 use crate::domain::ids::{ConversationId, UserId};
-use crate::domain::message::{Kind, Message};
+use crate::domain::message::Message;
 use crate::domain::notification;
 use crate::domain::roster::{self, Roster};
 use crate::error::{Error, Result};
@@ -35,6 +36,12 @@ const AT_ONCE: usize = 16;
 /// longer than it reaches back.
 type States = HashMap<ConversationId, Result<Option<(u64, Conversation)>>>;
 
+/// What is known for a batch.
+struct Batch {
+    states: States,
+    known: Known,
+}
+
 /// Publishes notifications.
 #[derive(Debug)]
 pub struct Notify {
@@ -42,13 +49,14 @@ pub struct Notify {
     publisher: Publisher,
     clock: Clock,
     roster: Arc<Mutex<Roster>>,
+    deciding: Deciding,
 }
 
 impl Notify {
     /// Publishes through this publisher, and asks this broker's log whom a message concerns.
     #[must_use]
-    pub fn new(broker: Broker, publisher: Publisher, clock: Clock) -> Self {
-        Self { broker, publisher, clock, roster: Arc::default() }
+    pub fn new(broker: Broker, publisher: Publisher, clock: Clock, deciding: Deciding) -> Self {
+        Self { broker, publisher, clock, roster: Arc::default(), deciding }
     }
 
     /// Asks this roster first, which somebody keeps right.
@@ -86,6 +94,23 @@ impl Notify {
         }))
     }
 
+    /// What has to be known to decide about a batch.
+    async fn prepare(&self, batch: &[Delivery]) -> Result<Batch> {
+        let states = self.ask(batch).await;
+        let (mut conversations, mut users) = (HashSet::new(), HashSet::new());
+        for delivery in batch {
+            if let Some(message) = notifying(&delivery.stored) {
+                conversations.insert(message.conversation_id);
+                users.extend(notification::told(message, &delivery.stored.event.recipients));
+                if let Ok(concerned) = self.concerned(&delivery.stored, message.conversation_id, &states) {
+                    users.extend(concerned);
+                }
+            }
+        }
+        let known = self.deciding.know(users, conversations).await?;
+        Ok(Batch { states, known })
+    }
+
     /// Whom a message concerns.
     fn concerned(&self, stored: &Stored, id: ConversationId, states: &States) -> Result<Vec<UserId>> {
         match states.get(&id) {
@@ -99,19 +124,24 @@ impl Notify {
         }
     }
 
-    async fn publish(&self, delivery: &Delivery, states: &States) -> Result<Vec<Pending>> {
+    async fn publish(&self, delivery: &Delivery, batch: &Batch) -> Result<Vec<Pending>> {
         let Some(message) = notifying(&delivery.stored) else {
             return Ok(Vec::new());
         };
-        let recipients = self.concerned(&delivery.stored, message.conversation_id, states)?;
+        let id = message.conversation_id;
+        let recipients = self.concerned(&delivery.stored, id, &batch.states)?;
+        let within = batch.known.kind(id).unwrap_or(conversation::Kind::Group);
         let mut pending = Vec::new();
-        for notification in notification::of_message(message, &recipients) {
+        for mut notification in notification::of_message(delivery.stored.seq, message, within, &recipients) {
+            let now = self.clock.now();
+            notification.decision = batch.known.decide(&notification, now);
             let event = Event {
                 id: self.clock.fresh_id(),
                 version: event::VERSION,
                 actor: message.sender_id,
-                occurred_at: self.clock.now(),
-                recipients: vec![notification.user_id],
+                occurred_at: now,
+                // What is held is kept, for whoever asks why; nobody is told.
+                recipients: if notification.is_told() { vec![notification.user_id] } else { Vec::new() },
                 body: Body::Notification(notification),
             };
             pending.push(self.publisher.enqueue_patiently(&event, Some(delivery.trace)).await?);
@@ -120,22 +150,32 @@ impl Notify {
     }
 }
 
-/// The message that this is, if it is one that anybody may be told of.
+/// The message that this is, if anybody may be told of it.
 fn notifying(stored: &Stored) -> Option<&Message> {
     match &stored.event.body {
-        Body::Message(message) if message.kind != Kind::System => Some(message),
+        Body::Message(message) if notification::told(message, &stored.event.recipients).next().is_some() => {
+            Some(message)
+        }
         _ => None,
     }
 }
 
 impl Handler for Notify {
+    type Given = Delivery;
+
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
-        let states = self.ask(batch).await;
+        let known = match self.prepare(batch).await {
+            Ok(known) => known,
+            Err(why) => {
+                let later = |why| Verdict::Retry { after: Duration::from_secs(1), why };
+                return batch.iter().map(|_| later(why.echo())).collect();
+            }
+        };
         let mut verdicts = Vec::with_capacity(batch.len());
         let (mut under_way, mut in_line) = (Vec::new(), 0);
         for delivery in batch {
             // Many are in line before the first answer is waited for: one commit for many messages.
-            let pending = self.publish(delivery, &states).await;
+            let pending = self.publish(delivery, &known).await;
             in_line += pending.as_ref().map_or(0, Vec::len);
             under_way.push(pending);
             if in_line >= IN_LINE {

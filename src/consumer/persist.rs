@@ -37,6 +37,8 @@ impl Persist {
 }
 
 impl Handler for Persist {
+    type Given = Delivery;
+
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
         let events: Vec<&Stored> = batch.iter().map(|delivery| &delivery.stored).collect();
         match self.project(&events).await {

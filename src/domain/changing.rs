@@ -108,7 +108,7 @@ impl MessageState {
             Scope::Me => self.is_hidden_from(user),
             Scope::Everybody if self.is_hidden_from(user) => return Err(unknown_message()),
             // What happened to the conversation stays on record.
-            Scope::Everybody if self.message.kind == Kind::System => return Err(not_allowed()),
+            Scope::Everybody if self.message.kind != Kind::Text => return Err(not_allowed()),
             Scope::Everybody => self.deleted.is_some(),
         };
         let deletion = || {
@@ -133,7 +133,7 @@ impl MessageState {
         now: Timestamp,
         editable: Option<Duration>,
     ) -> Result<Option<Body>> {
-        if self.message.sender_id != user || self.message.kind == Kind::System {
+        if self.message.sender_id != user || self.message.kind != Kind::Text {
             return Err(not_allowed());
         }
         let mentions = mentions.unwrap_or_else(|| self.mentions());

@@ -10,6 +10,7 @@ use super::change::{Deletion, Edit, Pin, Reaction, Scope};
 use super::clock::Timestamp;
 use super::conversation::Conversation;
 use super::ids::{ConversationId, EventId, MessageId, UserId};
+use super::inbox::NotificationState;
 use super::message::Message;
 use super::notification::Notification;
 use super::preferences::Preferences;
@@ -42,6 +43,8 @@ pub enum Body {
     Setting(Setting),
     /// Somebody is to be told something.
     Notification(Notification),
+    /// Somebody has done something to their notifications.
+    NotificationState(NotificationState),
     /// Somebody wants to be seen in another way; all their preferences follow.
     Preferences(Preferences),
 }
@@ -87,7 +90,7 @@ impl Body {
             Self::Pin(pin) => Some(pin.conversation_id),
             Self::Receipt(receipt) => Some(receipt.conversation_id),
             Self::Setting(setting) => Some(setting.conversation_id),
-            Self::Notification(_) | Self::Preferences(_) => None,
+            Self::Notification(_) | Self::NotificationState(_) | Self::Preferences(_) => None,
         }
     }
 
@@ -104,6 +107,7 @@ impl Body {
             | Self::Receipt(_)
             | Self::Setting(_)
             | Self::Notification(_)
+            | Self::NotificationState(_)
             | Self::Preferences(_) => None,
         }
     }
@@ -129,6 +133,7 @@ impl Body {
             | Self::Reaction(_)
             | Self::Pin(_)
             | Self::Setting(_)
+            | Self::NotificationState(_)
             | Self::Preferences(_) => event.to_string(),
         }
     }

@@ -11,16 +11,18 @@ use super::clock::Timestamp;
 use super::context::Context;
 use super::conversation::{self, Conversation, Participant, ParticipantRole};
 use super::cursor::Cursor;
+use super::decision::Outcome;
 use super::event::{Body, Stored};
-use super::ids::{ConversationId, EventId, UserId};
+use super::ids::{ConversationId, EventId, NotificationId, UserId};
 use super::message::Message;
+use super::notification::{self, Data, Notification};
 use super::presence::Presence;
 use super::receipt::Receipt;
 use super::typing::Typing;
 use crate::error::{Error, Result};
 
 /// The names of what clients are told.
-pub const SERVER_EVENTS: [&str; 18] = [
+pub const SERVER_EVENTS: [&str; 19] = [
     "message",
     "messageEdited",
     "messageDeleted",
@@ -29,6 +31,7 @@ pub const SERVER_EVENTS: [&str; 18] = [
     "typing",
     "stopTyping",
     "notification",
+    "notificationState",
     "presence",
     "presenceSnapshot",
     "messagesRead",
@@ -84,7 +87,9 @@ impl Frame {
             Body::Conversation(conversation) => {
                 Self::placed("conversation", place, &ConversationFrame::of(conversation))
             }
-            Body::Notification(notification) => Self::placed("notification", place, notification),
+            Body::Notification(notification) => {
+                Self::placed("notification", place, &NotificationFrame::of(notification))
+            }
             Body::Edit(edit) => Self::noted("messageEdited", stored, place, edit),
             Body::Deletion(deletion) => Self::noted("messageDeleted", stored, place, deletion),
             Body::Reaction(reaction) => Self::noted("reaction", stored, place, reaction),
@@ -94,6 +99,7 @@ impl Frame {
             }
             Body::Receipt(receipt) => Self::noted("messagesDelivered", stored, place, &DeliveredFrame::of(receipt)),
             Body::Setting(setting) => Self::noted("conversationSetting", stored, place, setting),
+            Body::NotificationState(state) => Self::noted("notificationState", stored, place, state),
             Body::Preferences(preferences) => Self::noted("preferences", stored, place, preferences),
         }
     }
@@ -183,6 +189,38 @@ impl Synced {
     #[must_use]
     pub fn lost(reason: &'static str, cursor: Cursor) -> Self {
         Self { recovered: false, reason: Some(reason), cursor: cursor.to_string(), events: 0 }
+    }
+}
+
+/// A notification as its user is told it. What decided is told whoever asks.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotificationFrame<'a> {
+    id: NotificationId,
+    user_id: UserId,
+    entry_id: NotificationId,
+    kind: notification::Kind,
+    title: &'a str,
+    body: &'a str,
+    data: &'a Data,
+    /// It is listed, and is to make no noise.
+    silent: bool,
+    created_at: Timestamp,
+}
+
+impl<'a> NotificationFrame<'a> {
+    fn of(notification: &'a Notification) -> Self {
+        Self {
+            id: notification.id,
+            user_id: notification.user_id,
+            entry_id: notification.entry_id,
+            kind: notification.kind,
+            title: &notification.title,
+            body: &notification.body,
+            data: &notification.data,
+            silent: notification.decision.inbox.outcome == Outcome::Silent,
+            created_at: notification.created_at,
+        }
     }
 }
 

@@ -16,9 +16,11 @@ pub enum Kind {
     Text,
     /// A note that something happened to the conversation.
     System,
+    /// What commerce says happened to the order that the conversation is about.
+    Order,
 }
 
-/// What a note of kind [`Kind::System`] says happened.
+/// What a note of kind [`Kind::System`] or [`Kind::Order`] says happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Entry {
@@ -51,6 +53,17 @@ pub enum Entry {
     Closed {},
     /// It goes on.
     Reopened {},
+    /// The order has come on.
+    #[serde(rename_all = "camelCase")]
+    Order {
+        /// Which order.
+        order_id: String,
+        /// How far.
+        status: String,
+        /// Where to see where it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tracking_url: Option<String>,
+    },
 }
 
 /// The message that another one answers, as it was then.

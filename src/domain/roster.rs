@@ -12,6 +12,7 @@ use super::clock::Timestamp;
 use super::conversation::{Conversation, Participant};
 use super::event::{Body, Stored};
 use super::ids::{ConversationId, UserId};
+use super::notification;
 
 /// Nobody publishes from what they knew this many seconds ago.
 const BEHIND: i64 = 60;
@@ -123,7 +124,13 @@ impl Roster {
 
     fn correct(&self, stored: &mut Stored) {
         let about = match &stored.event.body {
-            Body::Notification(notification) => Some(notification.data.conversation_id),
+            // Whoever is removed is told so, and orders are told of wherever they are talked about.
+            Body::Notification(notification)
+                if matches!(notification.kind, notification::Kind::System | notification::Kind::Order) =>
+            {
+                None
+            }
+            Body::Notification(notification) => notification.data.conversation_id,
             body => body.conversation(),
         };
         let Some(changed) = about.and_then(|id| self.changed.get(&id)).filter(|changed| changed.seq < stored.seq)
@@ -144,6 +151,7 @@ impl Roster {
             | Body::Receipt(_)
             | Body::Setting(_)
             | Body::Notification(_)
+            | Body::NotificationState(_)
             | Body::Preferences(_)
             | Body::Conversation(_) => None,
         };

@@ -167,7 +167,7 @@ impl MessageState {
     /// Whether somebody who has not come so far has something to read here.
     #[must_use]
     pub fn counts_for(&self, user: UserId) -> bool {
-        self.message.kind != Kind::System
+        self.message.kind == Kind::Text
             && self.message.sender_id != user
             && self.deleted.is_none()
             && !self.is_hidden_from(user)

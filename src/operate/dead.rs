@@ -4,13 +4,17 @@
 //! since handlers are idempotent, a replay that is interrupted can be repeated.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
 use crate::broker::Broker;
-use crate::broker::consume::{Delivery, Handler, Verdict};
+use crate::broker::consume::{Handler, Parcel as _, Raw, Verdict};
 use crate::broker::topology::Durable;
+use crate::command::directory::Directory;
+use crate::command::preferences::Preferred;
 use crate::config::Config;
+use crate::consumer::deciding::Deciding;
 use crate::consumer::notify::Notify;
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
@@ -55,20 +59,27 @@ impl<'a> Replay<'a> {
     /// Hands a letter's event to the handler of its consumer; done means that the letter is gone.
     pub async fn replay(&mut self, seq: u64) -> Result<()> {
         let letter = self.broker.letter(seq).await?;
-        let (durable, delivery) = self.broker.delivery(&letter).await?;
+        let (durable, raw) = self.broker.delivery(&letter).await?;
         let verdict = match durable {
             Durable::Persist => {
                 if self.persist.is_none() {
                     self.persist = Some(Persist::new(Store::connect(&self.config.store).await?));
                 }
-                ask(self.persist.as_ref(), &delivery).await
+                ask(self.persist.as_ref(), raw).await?
             }
+            Durable::Orders => return Err(Error::internal("letters of orders cannot be replayed yet")),
             Durable::Notify => {
-                let (broker, lifecycle) = (&self.broker, &self.lifecycle);
-                let notify = self
-                    .notify
-                    .get_or_insert_with(|| Notify::new(broker.clone(), broker.publisher(lifecycle), Clock::System));
-                ask(Some(notify), &delivery).await
+                if self.notify.is_none() {
+                    let store = Store::connect(&self.config.store).await?;
+                    let deciding = Deciding::new(
+                        Directory::new(self.broker.clone(), store.clone()),
+                        Preferred::new(self.broker.clone(), store),
+                        Arc::new(|_| None),
+                    );
+                    let publisher = self.broker.publisher(&self.lifecycle);
+                    self.notify = Some(Notify::new(self.broker.clone(), publisher, Clock::System, deciding));
+                }
+                ask(self.notify.as_ref(), raw).await?
             }
         };
         match verdict {
@@ -80,7 +91,9 @@ impl<'a> Replay<'a> {
 }
 
 /// The handler's verdict; nothing if it panicked.
-async fn ask<H: Handler>(handler: Option<&H>, delivery: &Delivery) -> Option<Verdict> {
-    let asked = AssertUnwindSafe(handler?.handle(std::slice::from_ref(delivery))).catch_unwind().await;
-    asked.ok()?.pop()
+async fn ask<H: Handler>(handler: Option<&H>, raw: Raw) -> Result<Option<Verdict>> {
+    let Some(handler) = handler else { return Ok(None) };
+    let given = H::Given::open(raw)?;
+    let asked = AssertUnwindSafe(handler.handle(std::slice::from_ref(&given))).catch_unwind().await;
+    Ok(asked.ok().and_then(|mut verdicts| verdicts.pop()))
 }

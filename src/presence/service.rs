@@ -298,6 +298,13 @@ impl Presences {
         self.0.contacts.forget_all();
     }
 
+    /// What somebody's sockets everywhere say; nothing as long as this instance does not know.
+    #[must_use]
+    pub fn status(&self, user: UserId) -> Option<Status> {
+        let state = self.0.lock();
+        state.is_known().then(|| state.all.status(user))
+    }
+
     /// What the caller may know of these users, in this order. Whoever is no contact, unknown, or blocked either way looks
     /// like somebody who was never there.
     pub async fn seen_by(&self, actor: &Actor, users: &[UserId]) -> Result<Vec<Presence>> {

@@ -35,6 +35,7 @@ impl Queries {
         let mut known: HashSet<NotificationId> = page.items.iter().map(|(_, one)| one.id).collect();
         for stored in newer {
             if let Body::Notification(notification) = stored.event.body
+                && notification.is_told()
                 && known.insert(notification.id)
             {
                 page.items.push((stored.seq, notification));
@@ -52,12 +53,12 @@ impl Queries {
     /// A message that is deleted says nothing any more, here either. One that was edited does: a notification is what
     /// somebody was told then, and they may have left since.
     async fn silence_deleted(&self, user: UserId, items: &mut [(u64, Notification)], happened: &Newer) -> Result<()> {
-        let ids: Vec<MessageId> = items.iter().map(|(_, one)| one.data.message_id).collect();
+        let ids: Vec<MessageId> = items.iter().filter_map(|(_, one)| one.data.message_id).collect();
         let mut said = self.store.messages_by_id(&ids).await?;
         overlay::lay_over(&mut said, happened.iter(), |_| true);
         let gone = said.iter().filter(|state| state.deleted.is_some() || state.is_hidden_from(user));
         let gone: HashSet<MessageId> = gone.map(|state| state.message.id).collect();
-        for (_, one) in items.iter_mut().filter(|(_, one)| gone.contains(&one.data.message_id)) {
+        for (_, one) in items.iter_mut().filter(|(_, one)| one.data.message_id.is_some_and(|id| gone.contains(&id))) {
             one.body.clear();
         }
         Ok(())

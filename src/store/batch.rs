@@ -95,7 +95,12 @@ impl<'a> Batch<'a> {
                 Body::Preferences(preferences) => {
                     batch.preferred.insert(preferences.user_id, (at, preferences));
                 }
-                Body::Notification(_) | Body::Edit(_) | Body::Deletion(_) | Body::Reaction(_) | Body::Pin(_) => {}
+                Body::Notification(_)
+                | Body::NotificationState(_)
+                | Body::Edit(_)
+                | Body::Deletion(_)
+                | Body::Reaction(_)
+                | Body::Pin(_) => {}
             }
         }
         batch

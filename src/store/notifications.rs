@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::once::Placed;
 use super::{Store, seq, stored_seq, stored_time, time};
+use crate::domain::decision::Decisions;
 use crate::domain::ids::{ConversationId, MessageId, NotificationId, UserId};
 use crate::domain::notification::{Data, Kind, Notification};
 use crate::domain::page::{Edge, Page};
@@ -15,11 +16,19 @@ const NAME: &str = "notifications";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names are the stored ones")]
 struct DataDocument {
-    conversation_id: ConversationId,
-    message_id: MessageId,
-    sender_id: UserId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversation_id: Option<ConversationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_seq: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender_id: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,44 +37,51 @@ pub(super) struct NotificationDocument {
     #[serde(rename = "_id")]
     id: NotificationId,
     user_id: UserId,
+    entry_id: NotificationId,
     kind: Kind,
     title: String,
     body: String,
     data: DataDocument,
+    decision: Decisions,
     seq: i64,
     created_at: DateTime,
 }
 
 impl NotificationDocument {
     fn made(at: u64, notification: &Notification) -> Self {
+        let data = &notification.data;
         Self {
             id: notification.id,
             user_id: notification.user_id,
+            entry_id: notification.entry_id,
             kind: notification.kind,
             title: notification.title.clone(),
             body: notification.body.clone(),
             data: DataDocument {
-                conversation_id: notification.data.conversation_id,
-                message_id: notification.data.message_id,
-                sender_id: notification.data.sender_id,
+                conversation_id: data.conversation_id,
+                message_id: data.message_id,
+                message_seq: data.message_seq.map(stored_seq),
+                sender_id: data.sender_id,
+                order_id: data.order_id.clone(),
+                status: data.status.clone(),
             },
+            decision: notification.decision,
             seq: stored_seq(at),
             created_at: stored_time(notification.created_at),
         }
     }
 
     fn into_notification(self) -> (u64, Notification) {
+        let DataDocument { conversation_id, message_id, message_seq, sender_id, order_id, status } = self.data;
         let notification = Notification {
             id: self.id,
             user_id: self.user_id,
+            entry_id: self.entry_id,
             kind: self.kind,
             title: self.title,
             body: self.body,
-            data: Data {
-                conversation_id: self.data.conversation_id,
-                message_id: self.data.message_id,
-                sender_id: self.data.sender_id,
-            },
+            data: Data { conversation_id, message_id, message_seq: message_seq.map(seq), sender_id, order_id, status },
+            decision: self.decision,
             created_at: time(self.created_at),
         };
         (seq(self.seq), notification)
@@ -96,7 +112,7 @@ impl Store {
         before: Option<Edge>,
         limit: u32,
     ) -> Result<Page<(u64, Notification)>> {
-        let mut filter = doc! { "userId": user.to_string() };
+        let mut filter = doc! { "userId": user.to_string(), "decision.inbox.outcome": { "$ne": "held" } };
         if let Some(Edge(edge)) = before {
             filter.insert("seq", doc! { "$lt": stored_seq(edge) });
         }

@@ -1,6 +1,6 @@
 //! `preferences`: how each user wants to be seen. Only users who ever said something have one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
@@ -11,8 +11,10 @@ use super::audit::{Audit, Difference, Fault, Projected, differing, serialized};
 use super::batch::Batch;
 use super::once::{Placed, insert_missing};
 use super::{Haste, Store, bounded, seq, stored_seq};
+use crate::domain::decision::Level;
 use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
+use crate::domain::notification::Kind;
 use crate::domain::preferences::Preferences;
 use crate::error::Result;
 
@@ -26,6 +28,8 @@ pub(super) struct PreferencesDocument {
     hide_read_receipts: bool,
     invisible: bool,
     blocked: Vec<UserId>,
+    #[serde(default)]
+    notifications: BTreeMap<Kind, Level>,
     seq: i64,
 }
 
@@ -36,13 +40,14 @@ impl PreferencesDocument {
             hide_read_receipts: preferences.hide_read_receipts,
             invisible: preferences.invisible,
             blocked: preferences.blocked.clone(),
+            notifications: preferences.notifications.clone(),
             seq: stored_seq(at),
         }
     }
 
     fn into_preferences(self) -> (u64, Preferences) {
-        let Self { user_id, hide_read_receipts, invisible, blocked, .. } = self;
-        (seq(self.seq), Preferences { user_id, hide_read_receipts, invisible, blocked })
+        let Self { user_id, hide_read_receipts, invisible, blocked, notifications, seq: at } = self;
+        (seq(at), Preferences { user_id, hide_read_receipts, invisible, blocked, notifications })
     }
 }
 

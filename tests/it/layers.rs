@@ -20,8 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Whom somebody blocks is not told of them.
     ("presence", &["auth", "broker", "command", "lifecycle", "store"]),
     ("query", &["auth", "broker", "store", "command", "metrics"]),
-    ("consumer", &["broker", "store"]),
-    ("operate", &["broker", "config", "consumer", "lifecycle", "store"]),
+    ("consumer", &["broker", "command", "store"]),
+    ("operate", &["broker", "command", "config", "consumer", "lifecycle", "store"]),
     ("api", &["auth", "command", "presence", "query", "problem"]),
     ("gateway", &["auth", "command", "config", "lifecycle", "metrics", "presence", "problem", "query"]),
     ("contracts", &["api", "broker", "config"]),

@@ -104,7 +104,8 @@ main(async (base, transport) => {
   await check("notification is pushed to the recipient, and to nobody else", async () => {
     const { userId, kind, title, data } = await onBen.next("notification");
     assert.deepEqual([userId, kind, title], [ben.id, "message", "Ana"]);
-    assert.deepEqual(data, { conversationId: conversation, messageId: first.id, senderId: ana.id });
+    const place = { messageId: first.id, messageSeq: first.seq };
+    assert.deepEqual(data, { conversationId: conversation, ...place, senderId: ana.id });
     assert.equal(onAna.all("notification").length, 0);
   });
 

@@ -1,5 +1,6 @@
 //! Drill: events that cannot be read, make no sense, or make a handler panic, among good ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -7,7 +8,12 @@ use serde_json::Value;
 use shoptalk::broker;
 use shoptalk::broker::consume::{Delivery, Handler, Verdict};
 use shoptalk::broker::topology::Durable;
+use shoptalk::command::directory::Directory;
+use shoptalk::command::preferences::Preferred;
+use shoptalk::consumer::deciding::Deciding;
+use shoptalk::consumer::notify::Notify;
 use shoptalk::consumer::persist::Persist;
+use shoptalk::domain::clock::Clock;
 use shoptalk::domain::event::Body;
 use shoptalk::lifecycle::Lifecycle;
 use shoptalk::store::Store;
@@ -77,6 +83,8 @@ async fn what_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
 struct Brittle(Persist);
 
 impl Handler for Brittle {
+    type Given = Delivery;
+
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
         for delivery in batch {
             if let Body::Message(message) = &delivery.stored.event.body {
@@ -98,10 +106,10 @@ async fn what_makes_a_handler_panic_is_set_aside_and_can_be_replayed() {
     let broker = broker::connect(&config.broker).await.expect("the broker");
     let broker = broker.provision(&config.broker, 0).await.expect("the topology");
     let lifecycle = Lifecycle::new();
+    let directory = Directory::new(broker.clone(), store.clone());
+    let deciding = Deciding::new(directory, Preferred::new(broker.clone(), store.clone()), Arc::new(|_| None));
     broker.consume(Durable::Persist, &lifecycle, Brittle(Persist::new(store)));
-    let publisher = broker.publisher(&lifecycle);
-    let notify =
-        shoptalk::consumer::notify::Notify::new(broker.clone(), publisher, shoptalk::domain::clock::Clock::System);
+    let notify = Notify::new(broker.clone(), broker.publisher(&lifecycle), Clock::System, deciding);
     broker.consume(Durable::Notify, &lifecycle, notify);
 
     let mut load = Load::listen(&cluster, drill.seed).await;

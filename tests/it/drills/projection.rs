@@ -194,8 +194,8 @@ fn log(random: &mut StdRng) -> Log {
             }
             (Some(_), 60..70) if !said.is_empty() => {
                 let about = said.choose(random).expect("something was said");
-                let made =
-                    notification::of_message(about, &users()).find(|new| told.iter().all(|old| old.id != new.id));
+                let made = notification::of_message(seq, about, Kind::Group, &users())
+                    .find(|new| told.iter().all(|old| old.id != new.id));
                 let Some(made) = made else { continue };
                 told.push(made.clone());
                 at(seq, Body::Notification(made))

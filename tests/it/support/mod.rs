@@ -12,7 +12,7 @@ pub mod world;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to become true. Generous, since all tests share two cores; nothing waits it out.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(40);
 
 /// Asks again and again until the answer fits; panics with the last answer.
 pub async fn until<T: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, fits: impl Fn(&T) -> bool) -> T {
