@@ -225,7 +225,7 @@ impl Lookup {
             }
         }
         let newer = self.broker.unprojected(Filter::Conversation(conversation), UNPROJECTED).await?;
-        let stored = self.store.messages_by_id(&[id]).await?.pop();
+        let stored = self.store.message(id).await?;
         folded(stored, conversation, id, &newer).ok_or_else(unknown_message)
     }
 }

@@ -17,6 +17,8 @@ use crate::error::{Code, Error, Result};
 
 /// Most edits of a message.
 pub const EDIT_LIMIT: usize = 50;
+/// Most bytes of all wordings of a message together.
+pub const WORDINGS_LIMIT: usize = 128 << 10;
 /// Most sorts of emoji on a message.
 pub const EMOJI_LIMIT: usize = 20;
 /// Most emoji that one user has ever put on a message: those that were taken back are kept as well.
@@ -60,6 +62,10 @@ pub fn unknown_message() -> Error {
 #[must_use]
 pub fn message_deleted() -> Error {
     Error::new(Code::Conflict, "message_deleted", "this message is deleted")
+}
+
+fn too_many_edits(shown: &'static str) -> Error {
+    Error::new(Code::TooLarge, "too_many_edits", shown)
 }
 
 fn too_many_reactions(shown: &'static str) -> Error {
@@ -145,7 +151,11 @@ impl MessageState {
             return Err(Error::new(Code::Conflict, "edit_too_late", "this message is too old to be edited"));
         }
         if self.edits.len() >= EDIT_LIMIT {
-            return Err(Error::new(Code::TooLarge, "too_many_edits", "a message can be edited 50 times"));
+            return Err(too_many_edits("a message can be edited 50 times"));
+        }
+        let wordings: usize = self.wordings().map(|(text, ..)| text.len()).sum();
+        if self.let_go + wordings + text.as_str().len() > WORDINGS_LIMIT {
+            return Err(too_many_edits("all wordings of a message together can take 128 KiB"));
         }
         Ok(Some(Body::Edit(Edit {
             message_id: self.message.id,
@@ -216,11 +226,11 @@ impl MessageState {
         if self.edits.is_empty() {
             return;
         }
-        self.message.text = String::new();
+        self.let_go += std::mem::take(&mut self.message.text).len();
         self.message.mentions = Vec::new();
         let before = self.edits.len() - 1;
         for edit in self.edits.values_mut().take(before) {
-            edit.text = String::new();
+            self.let_go += std::mem::take(&mut edit.text).len();
             edit.mentions = Vec::new();
         }
     }
@@ -299,6 +309,25 @@ mod tests {
         state.forget_wordings();
         assert_eq!((state.text().to_owned(), state.edited_at()), shown);
         assert_eq!(state.wordings().filter(|(text, ..)| !text.is_empty()).count(), 1);
+    }
+
+    #[test]
+    fn all_wordings_together_take_so_much_and_no_more_also_where_they_are_not_kept() {
+        let long = |number: usize| edit(&format!("{number}{}", "x".repeat(7_999)));
+        let mut counts = Vec::new();
+        for forgetful in [false, true] {
+            let mut state = said(Kind::Text);
+            let edited = (0..).take_while(|number| {
+                let done = done(&mut state, &long(number % 10), ANA, SAID);
+                if forgetful {
+                    state.forget_wordings();
+                }
+                assert!(matches!(done, Ok(true) | Err("too_many_edits")), "{done:?}");
+                done.is_ok()
+            });
+            counts.push(edited.count());
+        }
+        assert_eq!(counts, [WORDINGS_LIMIT / 8_000; 2]);
     }
 
     #[test]

@@ -63,8 +63,10 @@ pub struct MessageState {
     pub seq: u64,
     /// As it was said; without words once it is deleted.
     pub message: Message,
-    /// Its other words, by seq.
+    /// Its other words, by seq: all of them, or only the last ones where nobody asks for more.
     pub edits: BTreeMap<u64, Revision>,
+    /// Bytes of former words that were let go of.
+    pub let_go: usize,
     /// It is deleted for everybody.
     pub deleted: Option<Tombstone>,
     /// Emoji by text and user, also those that were taken back.
@@ -83,6 +85,7 @@ impl MessageState {
             seq,
             message,
             edits: BTreeMap::new(),
+            let_go: 0,
             deleted: None,
             reactions: BTreeMap::new(),
             pin: None,
@@ -105,9 +108,12 @@ impl MessageState {
             }
             _ if self.deleted.is_some() => {}
             Body::Edit(edit) => {
-                let revision =
-                    Revision { text: edit.text.clone(), mentions: edit.mentions.clone(), at: edit.edited_at };
-                self.edits.insert(seq, revision);
+                // Told again it is nothing new, also where its words were let go of.
+                self.edits.entry(seq).or_insert_with(|| Revision {
+                    text: edit.text.clone(),
+                    mentions: edit.mentions.clone(),
+                    at: edit.edited_at,
+                });
             }
             Body::Reaction(reaction) => {
                 let key = (reaction.emoji.clone(), reaction.user_id);
@@ -130,6 +136,7 @@ impl MessageState {
         self.message.mentions.clear();
         self.message.reply_to = None;
         self.edits.clear();
+        self.let_go = 0;
         self.reactions.clear();
         self.pin = None;
     }

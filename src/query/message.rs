@@ -24,7 +24,7 @@ impl Queries {
         let entry = self.directory.for_participant(conversation, actor.user_id).await?;
         let sight = entry.sight(actor.user_id);
         let newer = self.unprojected(Filter::Conversation(conversation), overlay::LIMIT).await?;
-        let mut found = self.store.messages_by_id(&[id]).await?;
+        let mut found = Vec::from_iter(self.store.message(id).await?);
         overlay::lay_over(&mut found, &newer, |_| true);
         found.retain(|state| state.message.id == id && state.message.conversation_id == conversation);
         found.retain(|state| state.exists_for(actor.user_id, sight.from));

@@ -73,6 +73,7 @@ impl<'a> Batch<'a> {
         let mut batch = Self { highest: events.last().map_or(0, |last| last.seq), ..Self::default() };
         let (mut said, mut told) = (HashSet::new(), HashSet::new());
         for stored in events {
+        let mut wordings: HashMap<MessageId, MessageTouch<'a>> = HashMap::new();
             let at = stored.seq;
             let body = &stored.event.body;
             // Messages, receipts and settings say so by what they write.
@@ -81,7 +82,10 @@ impl<'a> Batch<'a> {
             {
                 batch.changed.insert(id, at);
             }
-            batch.changes.extend(MessageTouch::of(at, body));
+            if let Some(change) = MessageTouch::of(at, body) {
+                batch.changes.push(change);
+                wordings.extend(change.wording().map(|wording| (change.id, wording)));
+            }
             match body {
                 Body::Conversation(conversation) => {
                     batch.states.insert(conversation.id, (at, conversation));
@@ -104,6 +108,8 @@ impl<'a> Batch<'a> {
             }
         }
         batch
+        // The last one in the order of the log stays.
+        batch.changes.extend(wordings.into_values());
     }
 
     fn copy(&mut self, id: ConversationId, at: u64) {

@@ -9,13 +9,17 @@ use mongodb::bson::{Document, doc, serialize_to_bson};
 use mongodb::options::UpdateOneModel;
 use serde::Serialize;
 
-use super::messages::{DeletedDocument, EditDocument, MessageDocument, NAME, PinDocument, ReactionDocument};
+use super::messages::{
+    DeletedDocument, EditDocument, MessageDocument, NAME, PinDocument, ReactionDocument, WordingDocument,
+};
 use super::{Store, bounded, stored_seq, stored_time};
 use crate::domain::change::{Reaction, Scope};
 use crate::domain::event::Body;
 use crate::domain::ids::MessageId;
 use crate::error::{Error, Result};
 
+/// The fields that a deletion removes.
+const EMPTIED: [&str; 6] = ["replyTo", "mentions", "edits", "wording", "reactions", "pin"];
 /// Rounds until messages that others write to at the same time are given back to the broker.
 const ROUNDS: usize = 32;
 
@@ -27,6 +31,14 @@ pub(super) struct MessageTouch<'a> {
     /// The seq of the event.
     pub(super) at: u64,
     body: &'a Body,
+    sets: Sets,
+}
+
+/// Which register an event sets. An edit has two: its words are kept among all the others, and as the last ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sets {
+    Own,
+    Wording,
 }
 
 /// The key of somebody's emoji: a field's name cannot be any text.
@@ -41,12 +53,18 @@ fn reaction_key(reaction: &Reaction) -> String {
 impl<'a> MessageTouch<'a> {
     /// What an event does, if it does something to a message that was sent before.
     pub(super) fn of(at: u64, body: &'a Body) -> Option<Self> {
-        body.changed_message().map(|id| Self { id, at, body })
+        body.changed_message().map(|id| Self { id, at, body, sets: Sets::Own })
+    }
+
+    /// Its words as the last ones of the message, if it is an edit.
+    pub(super) fn wording(self) -> Option<Self> {
+        matches!(self.body, Body::Edit(_)).then_some(Self { sets: Sets::Wording, ..self })
     }
 
     /// The name of the register.
     pub(super) const fn register(&self) -> &'static str {
         match self.body {
+            Body::Edit(_) if matches!(self.sets, Sets::Wording) => "wording",
             Body::Edit(_) => "edits",
             Body::Deletion(deletion) => match deletion.scope {
                 Scope::Everybody => "deleted",
@@ -78,7 +96,12 @@ impl<'a> MessageTouch<'a> {
                 filter.insert("deleted.seq", older);
                 let mut set = set("deleted".into(), self.value()?);
                 set.insert("text", "");
-                doc! { "$set": set, "$unset": { "replyTo": "", "mentions": "", "edits": "", "reactions": "", "pin": "" } }
+                doc! { "$set": set, "$unset": EMPTIED.map(|field| (field.to_owned(), "".into())).into_iter().collect::<Document>() }
+            }
+            Body::Edit(_) if self.sets == Sets::Wording => {
+                filter.insert("deleted", doc! { "$exists": false });
+                filter.insert("wording.seq", older);
+                doc! { "$set": set("wording".into(), self.value()?) }
             }
             Body::Edit(_) => {
                 filter.insert("deleted", doc! { "$exists": false });
@@ -106,6 +129,7 @@ impl<'a> MessageTouch<'a> {
         }
         let at = stored_seq(self.at);
         match self.body {
+            Body::Edit(_) if self.sets == Sets::Wording => bson(&self.last_wording()),
             Body::Edit(_) => bson(&self.edit()),
             Body::Deletion(_) => bson(&self.deleted()),
             Body::Reaction(_) => bson(&self.reaction()),
@@ -117,6 +141,11 @@ impl<'a> MessageTouch<'a> {
     fn edit(&self) -> Option<EditDocument> {
         let Body::Edit(edit) = self.body else { return None };
         Some(EditDocument { text: edit.text.clone(), mentions: edit.mentions.clone(), at: stored_time(edit.edited_at) })
+    }
+
+    fn last_wording(&self) -> Option<WordingDocument> {
+        let EditDocument { text, mentions, at } = self.edit()?;
+        Some(WordingDocument { seq: stored_seq(self.at), text, mentions, at })
     }
 
     fn deleted(&self) -> Option<DeletedDocument> {
@@ -147,6 +176,9 @@ impl<'a> MessageTouch<'a> {
                 .as_ref()
                 .is_some_and(|known| known.seq > at || (known.seq == at && Some(known) == self.deleted().as_ref())),
             _ if found.deleted.is_some() => true,
+            Body::Edit(_) if self.sets == Sets::Wording => found.wording.as_ref().is_some_and(|known| {
+                known.seq > at || (known.seq == at && Some(known) == self.last_wording().as_ref())
+            }),
             Body::Edit(_) => found.edits.get(&at.to_string()) == self.edit().as_ref(),
             Body::Reaction(reaction) => found
                 .reactions

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
+use mongodb::action::Find;
 use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +38,12 @@ pub(super) struct MessageDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entry: Option<Entry>,
     created_at: DateTime,
-    /// Other words, by the seq of the edit.
+    /// Other words, by the seq of the edit. Read only with one message: many may have as many as there can be.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) edits: BTreeMap<String, EditDocument>,
+    /// The last one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wording: Option<WordingDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deleted: Option<DeletedDocument>,
     /// Emoji, by user and emoji.
@@ -52,13 +56,30 @@ pub(super) struct MessageDocument {
     pub(super) hidden: BTreeMap<String, i64>,
 }
 
+/// Where a message is.
+#[derive(Debug, Deserialize)]
+struct PlaceDocument {
+    #[serde(rename = "_id")]
+    id: MessageId,
+    seq: i64,
+}
+
 /// The fields that events after the first one write.
-const REGISTERS: [&str; 5] = ["edits", "deleted", "reactions", "pin", "hidden"];
+const REGISTERS: [&str; 6] = ["edits", "wording", "deleted", "reactions", "pin", "hidden"];
 /// The fields of the message itself that a deletion empties.
 const WORDS: [&str; 3] = ["text", "replyTo", "mentions"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EditDocument {
+    pub(super) text: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) mentions: Vec<UserId>,
+    pub(super) at: DateTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WordingDocument {
+    pub(super) seq: i64,
     pub(super) text: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) mentions: Vec<UserId>,
@@ -106,6 +127,7 @@ impl MessageDocument {
             entry: message.entry.clone(),
             created_at: stored_time(message.created_at),
             edits: BTreeMap::new(),
+            wording: None,
             deleted: None,
             reactions: BTreeMap::new(),
             pin: None,
@@ -131,11 +153,16 @@ impl MessageDocument {
             let revision = Revision { text: edit.text, mentions: edit.mentions, at: time(edit.at) };
             Some((at.parse().ok()?, revision))
         };
+        let last = self.wording.map(|last| {
+            let revision = Revision { text: last.text, mentions: last.mentions, at: time(last.at) };
+            (seq(last.seq), revision)
+        });
         let reacted = |one: ReactionDocument| ((one.emoji, one.user_id), Reacted { seq: seq(one.seq), on: one.on });
         MessageState {
             seq: seq(self.seq),
             message,
-            edits: self.edits.into_iter().filter_map(revision).collect(),
+            edits: self.edits.into_iter().filter_map(revision).chain(last).collect(),
+            let_go: 0,
             deleted: self.deleted.map(|one| Tombstone { seq: seq(one.seq), by: one.by, at: time(one.at) }),
             reactions: self.reactions.into_values().map(reacted).collect(),
             pin: self.pin.map(|pin| Pinned { seq: seq(pin.seq), user_id: pin.user_id, at: time(pin.at), on: pin.on }),
@@ -216,8 +243,9 @@ impl Store {
             }
             let (filter, order) = window_query(conversation, window, stretch);
             let part =
-                self.read(async { messages.find(filter).sort(order).limit(left).await?.try_collect::<Vec<_>>().await });
-            found.extend(part.await?.into_iter().map(MessageDocument::into_state));
+                self.read(async { shown(messages.find(filter)).sort(order).limit(left).await?.try_collect().await });
+            let part: Vec<MessageDocument> = part.await?;
+            found.extend(part.into_iter().map(MessageDocument::into_state));
         }
         if !matches!(stretch, Stretch::After(_)) {
             found.reverse();
@@ -227,9 +255,10 @@ impl Store {
 
     /// Where a message of this conversation stands.
     pub async fn seq_of_message(&self, conversation: ConversationId, id: MessageId) -> Result<Option<u64>> {
-        let messages = self.collection::<MessageDocument>(NAME);
+        let messages = self.collection::<PlaceDocument>(NAME);
         let filter = doc! { "_id": id.to_string(), "conversationId": conversation.to_string() };
-        Ok(self.read(messages.find_one(filter)).await?.map(|found| seq(found.seq)))
+        let found = self.read(messages.find_one(filter).projection(doc! { "seq": 1 })).await?;
+        Ok(found.map(|found| seq(found.seq)))
     }
 
     /// The pinned messages of a conversation, the last one pinned first, at most `limit`. By an index that has no others.
@@ -237,9 +266,15 @@ impl Store {
         let messages = self.collection::<MessageDocument>(NAME);
         let (filter, order) = pins_query(conversation);
         let found = self.read(async {
-            messages.find(filter).sort(order).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
+            shown(messages.find(filter)).sort(order).limit(i64::from(limit)).await?.try_collect::<Vec<_>>().await
         });
         Ok(found.await?.into_iter().map(MessageDocument::into_state).collect())
+    }
+
+    /// A message with every wording that it has had.
+    pub async fn message(&self, id: MessageId) -> Result<Option<MessageState>> {
+        let messages = self.collection::<MessageDocument>(NAME);
+        Ok(self.read(messages.find_one(doc! { "_id": id.to_string() })).await?.map(MessageDocument::into_state))
     }
 
     /// The messages of these ids, in no order; unknown ones are left out.
@@ -248,7 +283,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let messages = self.collection::<MessageDocument>(NAME);
-        let found = self.read(async { messages.find(by_id(ids)).await?.try_collect::<Vec<_>>().await });
+        let found = self.read(async { shown(messages.find(by_id(ids))).await?.try_collect::<Vec<_>>().await });
         Ok(found.await?.into_iter().map(MessageDocument::into_state).collect())
     }
 
@@ -270,9 +305,9 @@ impl Store {
 
     /// The newest message of a conversation and its place.
     pub(super) async fn head_of(&self, conversation: &str) -> Result<Option<(MessageId, i64)>> {
-        let messages = self.collection::<MessageDocument>(NAME);
+        let messages = self.collection::<PlaceDocument>(NAME);
         let newest = messages.find_one(doc! { "conversationId": conversation }).sort(doc! { "seq": -1 });
-        Ok(bounded(newest).await?.map(|newest| (newest.id, newest.seq)))
+        Ok(bounded(newest.projection(doc! { "seq": 1 })).await?.map(|newest| (newest.id, newest.seq)))
     }
 }
 
@@ -292,6 +327,11 @@ pub fn window_query(conversation: ConversationId, window: Window, stretch: Stret
 #[must_use]
 pub fn pins_query(conversation: ConversationId) -> (Document, Document) {
     (doc! { "conversationId": conversation.to_string(), "pin.on": true }, doc! { "pin.seq": -1 })
+}
+
+/// A reading of messages as they are now, without the words that they had before.
+fn shown(find: Find<'_, MessageDocument>) -> Find<'_, MessageDocument> {
+    find.projection(doc! { "edits": 0 })
 }
 
 fn by_id(ids: &[MessageId]) -> Document {

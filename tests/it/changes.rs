@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use mongodb::bson::{Document, doc};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
+use crate::drills::evidence::database;
 use crate::support::messages::{call, change, delete, edit, page, path, pin, react, shown, texts};
 use crate::support::until;
 use crate::support::world::{World, message};
@@ -48,6 +50,43 @@ async fn an_edit_is_heard_shown_and_remembered_everywhere() {
     let again = hers.call("editMessage", &change(&conversation, id, json!({ "text": "third" }))).await;
     assert_eq!(again, json!({ "ok": true, "data": { "conversationId": conversation, "messageId": id } }));
     assert!(his.drain("messageEdited").await.is_empty());
+    other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_read_without_the_former_words_of_its_messages() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let id = ana.say(&conversation, "first").await["id"].clone();
+    let mut answer = message(&conversation, "I see");
+    answer["replyTo"] = id.clone();
+    assert_eq!(ben.post("/api/messages", &answer).await.0, 201);
+    for text in ["second", "third"] {
+        assert_eq!(edit(&ana, &conversation, &id, text).await.0, 200);
+    }
+    assert_eq!(pin(&ben, Method::PUT, &conversation, &id).await.0, 200);
+    let messages = database(&world.tenant).await.collection::<Document>("messages");
+    let stored = doc! { "_id": id.as_str().expect("an id"), "pin.on": true, "wording.text": "third" };
+    until(
+        "everything is stored",
+        || async { messages.find_one(stored.clone()).await.expect("an answer") },
+        |found: &Option<Document>| found.is_some(),
+    )
+    .await;
+    // Whoever reads them now finds nothing that can be read.
+    let spoilt = messages.update_one(stored, doc! { "$set": { "edits": "nothing" } }).await.expect("an answer");
+    assert_eq!(spoilt.modified_count, 1);
+
+    // Another instance knows nothing but what is stored.
+    let other = world.another(Roles { gateway: true, worker: false }).await;
+    let reader = ben.at(other.address);
+    let history = page(&reader, &conversation, "").await;
+    assert_eq!(texts(&history), ["third", "I see"]);
+    assert!(history["items"][0]["editedAt"].is_string(), "{history}");
+    assert_eq!(history["items"][1]["replyTo"]["text"], "third");
+    let (status, pins) = reader.get(&format!("/api/conversations/{conversation}/pins")).await;
+    assert_eq!((status, texts(&pins)), (200, vec!["third".to_owned()]));
+    assert_eq!(reader.get("/api/conversations").await.0, 200);
     other.stop().await.expect("a clean stop");
 }
 

@@ -265,7 +265,7 @@ async fn what_has_happened_since_is_compared_and_rebuilt_too() {
     // somebody, a setting is lost.
     let messages = database.collection::<Document>("messages");
     let id = |place: usize| doc! { "_id": said[place]["id"].as_str().expect("an id") };
-    let lost = doc! { "$unset": { "edits": "", "reactions": "" } };
+    let lost = doc! { "$unset": { "edits": "", "wording": "", "reactions": "" } };
     messages.update_one(id(0), lost).await.expect("changed");
     messages.update_one(id(1), doc! { "$set": { "pin.on": false } }).await.expect("changed");
     let again = doc! { "$unset": { "deleted": "" }, "$set": { "text": "word 2" } };
