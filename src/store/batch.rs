@@ -51,7 +51,8 @@ pub(super) struct Batch<'a> {
     settings: Vec<(u64, &'a Setting)>,
     /// The last preferences of each user.
     preferred: HashMap<UserId, (u64, &'a Preferences)>,
-    former: Vec<(ConversationId, UserId, u64)>,
+    /// The last time that somebody was removed or has left.
+    former: HashMap<(ConversationId, UserId), u64>,
     marks: HashMap<(ConversationId, UserId), Mark>,
     /// Conversations that something else happened in, and where that is in the log. Whoever resumes finds them by it, so
     /// every kind of event that is about a conversation counts, also those that nobody has thought of yet.
@@ -72,8 +73,8 @@ impl<'a> Batch<'a> {
         events.dedup_by_key(|stored| stored.seq);
         let mut batch = Self { highest: events.last().map_or(0, |last| last.seq), ..Self::default() };
         let (mut said, mut told) = (HashSet::new(), HashSet::new());
-        for stored in events {
         let mut wordings: HashMap<MessageId, MessageTouch<'a>> = HashMap::new();
+        for stored in events {
             let at = stored.seq;
             let body = &stored.event.body;
             // Messages, receipts and settings say so by what they write.
@@ -89,7 +90,7 @@ impl<'a> Batch<'a> {
             match body {
                 Body::Conversation(conversation) => {
                     batch.states.insert(conversation.id, (at, conversation));
-                    batch.former.extend(conversation.removed.iter().map(|user| (conversation.id, *user, at)));
+                    batch.former.extend(conversation.removed.iter().map(|user| ((conversation.id, *user), at)));
                 }
                 Body::Message(message) if said.insert(message.id) => batch.sent.push((at, message)),
                 Body::Message(message) => batch.copy(message.conversation_id, at),
@@ -107,9 +108,9 @@ impl<'a> Batch<'a> {
                 | Body::Pin(_) => {}
             }
         }
-        batch
         // The last one in the order of the log stays.
         batch.changes.extend(wordings.into_values());
+        batch
     }
 
     fn copy(&mut self, id: ConversationId, at: u64) {
@@ -163,7 +164,7 @@ impl<'a> Batch<'a> {
             firsts.map(|(seq, one)| (one.conversation_id, LastMessage { id: one.id, seq: *seq })).collect();
         let mut touches: Vec<Touch<'a>> = newest.into_iter().map(|(id, last)| Touch::Newest(id, last)).collect();
         touches.extend(self.marks.values().copied().map(Touch::Mark));
-        touches.extend(self.former.iter().map(|(id, user, at)| Touch::Former(*id, *user, *at)));
+        touches.extend(self.former.iter().map(|((id, user), at)| Touch::Former(*id, *user, *at)));
         touches.extend(self.copies.iter().map(|(id, at)| Touch::Copy(*id, *at)));
         touches.extend(self.changed.iter().map(|(id, at)| Touch::Changed(*id, *at)));
         for (at, setting) in &self.settings {

@@ -58,7 +58,7 @@ pub(super) struct SettingsDocument {
     pub(super) pinned: Option<Register<bool>>,
 }
 
-/// Somebody who was removed or has left, and the seq of that.
+/// Somebody who was removed or has left, and the seq of the last time: one for each user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct FormerDocument {

@@ -3,6 +3,7 @@
 //!
 //! Every write here commutes, so that the order of deliveries between instances does not matter:
 //! - the state, and each setting, is a register: it keeps the seq of the event that set it, and only a later one sets it;
+//! - whoever was removed has one entry for ever, with the seq of the last time, which only rises;
 //! - a mark and the seq of the receipt that carried it only rise, each by itself: a late receipt may carry a low mark;
 //! - the newest message is the one with the highest seq, and it is in `messages` before it is named here;
 //! - a message that the log has twice counts where it was first. Whoever meets the second one says so: `copySeq` rises,
@@ -51,8 +52,10 @@ pub(super) enum Touch<'a> {
     Archived(u64, &'a Setting),
     /// Kept on top, or not any more.
     Pinned(u64, &'a Setting),
-    /// Somebody is no longer in it.
+    /// Somebody is no longer in it, for the first time.
     Former(ConversationId, UserId, u64),
+    /// Somebody is no longer in it, once more.
+    FormerAgain(ConversationId, UserId, u64),
     /// The log has a message of it here again.
     Copy(ConversationId, u64),
     /// Something happened in it that nothing above says.
@@ -87,7 +90,11 @@ impl Touch<'_> {
     pub(super) const fn conversation(&self) -> ConversationId {
         match self {
             Self::State(_, conversation) => conversation.id,
-            Self::Newest(id, _) | Self::Copy(id, _) | Self::Changed(id, _) | Self::Former(id, ..) => *id,
+            Self::Newest(id, _)
+            | Self::Copy(id, _)
+            | Self::Changed(id, _)
+            | Self::Former(id, ..)
+            | Self::FormerAgain(id, ..) => *id,
             Self::Mark(mark) => mark.conversation_id,
             Self::Muted(_, setting) | Self::Archived(_, setting) | Self::Pinned(_, setting) => setting.conversation_id,
         }
@@ -100,7 +107,7 @@ impl Touch<'_> {
             Self::Newest(..) => "lastMessage",
             Self::Mark(_) => "marks",
             Self::Muted(..) | Self::Archived(..) | Self::Pinned(..) => "settings",
-            Self::Former(..) => "former",
+            Self::Former(..) | Self::FormerAgain(..) => "former",
             Self::Copy(..) => "copySeq",
             Self::Changed(..) => "changeSeq",
         }
@@ -144,7 +151,13 @@ impl Touch<'_> {
                 let at = stored_seq(*at);
                 let former = FormerDocument { user_id: *user, seq: at };
                 let former = serialize_to_bson(&former).map_err(Error::internal)?;
-                doc! { "$addToSet": { "former": former }, "$max": { "changeSeq": at } }
+                filter.insert("former.userId", doc! { "$ne": user.to_string() });
+                doc! { "$push": { "former": former }, "$max": { "changeSeq": at } }
+            }
+            Self::FormerAgain(_, user, at) => {
+                let at = stored_seq(*at);
+                filter.insert("former.userId", user.to_string());
+                doc! { "$max": { "former.$.seq": at, "changeSeq": at } }
             }
             Self::Copy(_, at) => doc! { "$max": { "copySeq": stored_seq(*at), "changeSeq": stored_seq(*at) } },
             Self::Changed(_, at) => doc! { "$max": { "changeSeq": stored_seq(*at) } },
@@ -178,8 +191,8 @@ impl Touch<'_> {
                 holds(settings(one).and_then(|known| known.archived.as_ref()), *at, one.archived)
             }
             Self::Pinned(at, one) => holds(settings(one).and_then(|known| known.pinned.as_ref()), *at, one.pinned),
-            Self::Former(_, user, at) => {
-                found.former.iter().any(|known| known.user_id == *user && known.seq == stored_seq(*at))
+            Self::Former(_, user, at) | Self::FormerAgain(_, user, at) => {
+                found.former.iter().any(|known| known.user_id == *user && known.seq >= stored_seq(*at))
             }
             Self::Copy(_, at) => found.copied(stored_seq(*at)),
             Self::Changed(_, at) => found.change_seq >= stored_seq(*at),
@@ -253,6 +266,13 @@ impl Store {
                 }
             }
             touches.retain(|touch| found(touch.conversation()).is_some_and(|known| !touch.shows_in(known)));
+            for touch in &mut touches {
+                if let Touch::Former(id, user, at) = *touch
+                    && found(id).is_some_and(|known| known.former.iter().any(|one| one.user_id == user))
+                {
+                    *touch = Touch::FormerAgain(id, user, at);
+                }
+            }
         }
         Err(Error::internal("conversations were changed again and again while they were touched"))
     }

@@ -1,9 +1,11 @@
 //! Who comes and goes: what newcomers see, what those who are gone do not, and who runs a group.
 
 use async_nats::jetstream;
+use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
+use crate::drills::evidence::database;
 use crate::support::client::Person;
 use crate::support::socket::Socket;
 use crate::support::until;
@@ -306,6 +308,42 @@ async fn whoever_was_removed_while_away_hears_of_that_and_of_nothing_behind_it()
         assert_eq!(texts(&cleo, &place).await.len(), 5, "she came before the first of these");
         world.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_and_goes_is_remembered_once() {
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let group = group(&ana, &[&cleo]).await;
+    let mut cursor = String::new();
+    for round in 0..4 {
+        assert_eq!(ana.post(&of(&group), &json!({ "userIds": [ben.id] })).await.0, 200);
+        if round == 3 {
+            let mut his = ben.socket().await;
+            cleo.say(&group, "still here").await;
+            cursor = his.next("message").await["cursor"].as_str().expect("a cursor").to_owned();
+        }
+        assert_eq!(ana.delete(&one(&group, &ben)).await.0, 204);
+    }
+    assert_eq!(cleo.delete(&one(&group, &cleo)).await.0, 204);
+    ana.say(&group, "alone").await;
+    // All of it is stored, in whatever order and number of batches.
+    let conversations = database(&world.tenant).await.collection::<Document>("conversations");
+    let former = |found: &Option<Document>| -> Vec<(String, i64)> {
+        let former = found.as_ref().and_then(|one| one.get_array("former").ok()).cloned().unwrap_or_default();
+        let former = former.iter().filter_map(|one| one.as_document());
+        former.filter_map(|one| Some((one.get_str("userId").ok()?.to_owned(), one.get_i64("seq").ok()?))).collect()
+    };
+    let both = |found: &Option<Document>| former(found).iter().any(|(user, _)| *user == cleo.id);
+    let find = || async { conversations.find_one(doc! { "_id": &group }).await.expect("an answer") };
+    let mut known = former(&until("everybody who has left", find, both).await);
+    known.sort_by_key(|(_, seq)| *seq);
+    let users: Vec<&str> = known.iter().map(|(user, _)| user.as_str()).collect();
+    assert_eq!(users, [ben.id.as_str(), cleo.id.as_str()], "{known:?}");
+    // The last time is what counts.
+    let (status, missed) = ben.get(&format!("/api/sync?cursor={cursor}")).await;
+    assert_eq!(status, 200, "{missed}");
+    assert!(missed.to_string().contains(&group), "{missed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
