@@ -17,6 +17,8 @@ use crate::error::{Code, Error, Result};
 const BURST_SECONDS: f64 = 5.0;
 /// A change of preferences counts as this many messages: it carries the list of everybody whom its user blocks.
 const PREFERENCES: f64 = 10.0;
+/// A mark counts as this much of a message: one for each message that somebody reads is nothing out of the ordinary.
+const MARK: f64 = 0.2;
 /// Users of one part, from which on those who have not sent for a while are forgotten.
 const KEPT: usize = 4_096;
 /// Locks that the users are spread over.
@@ -78,24 +80,31 @@ impl Limits {
             part.retain(|_, bucket| bucket.in_hand > 0 || bucket.level(now, self.rate) > 0.0);
         }
         let bucket = part.entry(user).or_insert(Bucket { level: 0.0, at: now, in_hand: 0 });
-        let excess = bucket.level(now, self.rate) + f64::from(bucket.in_hand) + 1.0 - self.rate * BURST_SECONDS;
-        if excess > 0.0 {
-            let wait = Duration::from_secs_f64((excess / self.rate).clamp(0.05, 60.0));
-            return Err(Error::new(
-                Code::RateLimited,
-                "too_many_sends",
-                "you are sending more than you may, wait a little",
-            )
-            .retry_after(wait));
-        }
+        self.require_room(bucket, now, 1.0)?;
         bucket.in_hand += 1;
         Ok(InHand { limits: self.clone(), user })
+    }
+
+    /// A user wants to mark. Marks go out together, so they count once the log has them, and not while they are in hand.
+    pub fn admit_mark(&self, user: UserId, now: Timestamp) -> Result<()> {
+        self.part(user).get(&user).map_or(Ok(()), |bucket| self.require_room(bucket, now, MARK))
+    }
+
+    fn require_room(&self, bucket: &Bucket, now: Timestamp, weight: f64) -> Result<()> {
+        let excess = bucket.level(now, self.rate) + f64::from(bucket.in_hand) + weight - self.rate * BURST_SECONDS;
+        if excess <= 0.0 {
+            return Ok(());
+        }
+        let wait = Duration::from_secs_f64((excess / self.rate).clamp(0.05, 60.0));
+        Err(Error::new(Code::RateLimited, "too_many_sends", "you are sending more than you may, wait a little")
+            .retry_after(wait))
     }
 
     /// Takes note of an event; called by the tail for every event.
     pub fn observe(&self, stored: &Stored) {
         let weight = match &stored.event.body {
             Body::Preferences(_) => PREFERENCES,
+            Body::Receipt(_) => MARK,
             // Openings and other changes of conversations, which have a note as well, and what one is to somebody.
             Body::Message(_) | Body::Conversation(_) | Body::Setting(_) => 1.0,
             // What is done to messages.
@@ -120,6 +129,7 @@ mod tests {
     use crate::domain::event::{Event, VERSION};
     use crate::domain::ids::{ConversationId, EventId, MessageId};
     use crate::domain::message::{Kind, Message};
+    use crate::domain::receipt::Receipt;
     use crate::domain::setting::Setting;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -178,6 +188,24 @@ mod tests {
             limits.observe(&stored);
         }
         assert!(limits.admit(user, NOW).is_err());
+    }
+
+    #[test]
+    fn marks_count_as_a_part_of_a_message() {
+        let (limits, user) = (Limits::new(2), UserId::from_bits(7));
+        let mut stored = sent(user);
+        let conversation_id = ConversationId::from_bits(1);
+        stored.event.body =
+            Body::Receipt(Receipt { conversation_id, user_id: user, read_seq: 1, delivered_seq: 0, hidden: false });
+        for _ in 0..49 {
+            limits.observe(&stored);
+        }
+        assert_eq!(limits.admit(user, NOW).err().map(|error| error.reason()), Some("too_many_sends"));
+        assert!(limits.admit_mark(user, NOW).is_ok());
+        limits.observe(&stored);
+        assert_eq!(limits.admit_mark(user, NOW).err().map(|error| error.reason()), Some("too_many_sends"));
+        assert!(limits.admit_mark(UserId::from_bits(8), NOW).is_ok());
+        assert!(limits.admit_mark(user, NOW.plus_seconds(1)).is_ok());
     }
 
     #[test]

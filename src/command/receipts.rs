@@ -133,9 +133,11 @@ impl Commands {
         up_to: UpTo,
         trace: Option<TraceContext>,
     ) -> Result<Marking> {
-        actor.check_expiry(self.clock.now())?;
+        let now = self.clock.now();
+        actor.check_expiry(now)?;
         let entry = self.directory.for_participant(conversation_id, actor.user_id).await?;
         entry.require(actor, Act::Read)?;
+        self.limits.admit_mark(actor.user_id, now)?;
         let head = self.directory.head(&entry).await?;
         Ok(Marking { entry, user: actor.user_id, mark, up_to, head, trace })
     }

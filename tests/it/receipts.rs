@@ -318,6 +318,40 @@ async fn a_message_that_a_client_acknowledges_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_marks_than_a_user_may_make_are_refused() {
+    const OTHERS: usize = 10;
+    let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "1")]).await;
+    let ben = world.person("Ben").await;
+    let mut conversations = Vec::new();
+    for _ in 0..OTHERS {
+        let other = world.person("Ana").await;
+        let conversation = other.open(&[&ben]).await;
+        other.say(&conversation, "hello").await;
+        conversations.push((other, conversation));
+    }
+    let mut last = 0;
+    for (other, conversation) in &conversations {
+        last = seq(&other.say(conversation, "again").await);
+    }
+    let mut his = ben.socket().await;
+    let (mut made, mut refused) = (0, None);
+    'marks: for place in 1..last {
+        for (_, conversation) in &conversations {
+            let answer = his.call("markRead", &up_to(conversation, place)).await;
+            if answer["ok"] != true {
+                refused = Some(answer["error"].clone());
+                break 'marks;
+            }
+            made += 1;
+        }
+    }
+    let refused = refused.expect("an end to it");
+    assert_eq!((&refused["reason"], refused["retryAfterMs"].is_u64()), (&json!("too_many_sends"), true), "{refused}");
+    assert!(made >= 20, "five marks count as one message: {made}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_socket_asks_while_the_broker_hangs_has_a_bound() {
     let tenant = servers::tenant().await;
     let link = Proxy::to(&tenant.nats_url).await;
