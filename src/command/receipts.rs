@@ -17,6 +17,7 @@ use crate::auth::Actor;
 use crate::broker::publish::{Pending, Publisher};
 use crate::domain::clock::Clock;
 use crate::domain::event::{self, Body, Event};
+use crate::domain::frame::Carried;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::receipt::{Marks, Receipt};
 use crate::domain::rights::Act;
@@ -136,8 +137,8 @@ impl Commands {
         let now = self.clock.now();
         actor.check_expiry(now)?;
         let entry = self.directory.for_participant(conversation_id, actor.user_id).await?;
-        entry.require(actor, Act::Read)?;
         self.limits.admit_mark(actor.user_id, now)?;
+        entry.require(actor, Act::Read)?;
         let head = self.directory.head(&entry).await?;
         Ok(Marking { entry, user: actor.user_id, mark, up_to, head, trace })
     }
@@ -153,9 +154,12 @@ impl Commands {
     }
 
     /// A client of the caller has confirmed that it has got a message. Nobody waits for the mark.
-    pub async fn confirm(&self, actor: &Actor, conversation_id: ConversationId, seq: u64) -> Result<()> {
-        // Nobody is to know that they are there, unless they say so themselves.
-        if self.preferred.live_of(actor.user_id).await?.invisible {
+    pub async fn confirm(&self, actor: &Actor, carried: Carried) -> Result<()> {
+        let Carried { conversation_id, sender_id, seq } = carried;
+        // Nobody is to know that they are there, unless they say so themselves; and no sender from whom a block keeps that.
+        let preferences = self.preferred.live([actor.user_id, sender_id]).await?;
+        let invisible = preferences.of(actor.user_id).is_none_or(|own| own.invisible);
+        if invisible || preferences.blocked_between(actor.user_id, sender_id) {
             return Ok(());
         }
         let marking = self.mark(actor, conversation_id, Mark::Delivered, UpTo::Seq(seq), None).await?;

@@ -34,7 +34,7 @@ impl Deliveries {
             let mark = |(actor, carried): (Arc<Actor>, Carried)| {
                 let commands = commands.clone();
                 async move {
-                    if let Err(error) = commands.confirm(&actor, carried.conversation_id, carried.seq).await {
+                    if let Err(error) = commands.confirm(&actor, carried).await {
                         tracing::debug!(error = %error, "a delivery is not marked");
                     }
                 }

@@ -318,6 +318,34 @@ async fn a_message_that_a_client_acknowledges_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_somebody_blocked_is_not_confirmed_by_itself() {
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let group = json!({ "kind": "group", "participants": [ben.id, cleo.id] });
+    let (_, group) = ana.post("/api/conversations", &group).await;
+    let group = group["id"].as_str().expect("a group");
+    assert_eq!(cleo.put(&format!("/api/users/me/blocks/{}", ana.id)).await.0, 204);
+    let mut hers = ana.socket().await;
+    let mut cleos = Raw::connect_with(world.rest.address, &json!({ "token": cleo.token, "deliveryAcks": true })).await;
+    cleos.next("synced").await;
+    let mut last = 0;
+    for sender in [&ana, &ben] {
+        last = seq(&sender.say(group, "hello").await);
+        let number = loop {
+            let (event, data, number) = cleos.event_to_acknowledge().await.expect("a message");
+            if event == "message" && seq(&data) == last {
+                break number.expect("it is asked about");
+            }
+        };
+        cleos.acknowledge(number).await;
+    }
+    // She says that she has what Ben has said, and with it all before; of Ana's message alone she says nothing.
+    assert_eq!(hers.next("messagesDelivered").await["deliveredSeq"], last);
+    assert_eq!(receipts(&world, group).await, 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_marks_than_a_user_may_make_are_refused() {
     const OTHERS: usize = 10;
     let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "1")]).await;
