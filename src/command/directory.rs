@@ -254,6 +254,8 @@ impl Directory {
         Ok(())
     }
 
+        // Both are needed: nothing is read from the log for a database that is known to be away.
+        self.store.admit()?;
     /// Takes note of an event; called by the tail for every event, in order.
     pub fn observe(&self, stored: &Stored) {
         match &stored.event.body {
