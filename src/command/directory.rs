@@ -13,6 +13,7 @@ use crate::auth::Actor;
 use crate::broker::Broker;
 use crate::broker::subject::{ChatKind, Filter, Subject};
 use crate::domain::clock::Timestamp;
+use crate::domain::context::Context;
 use crate::domain::conversation::{Conversation, Participant, foreign};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, UserId};
@@ -23,8 +24,12 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::store::messages::Sight;
 
-/// Conversations kept, at most; one with two participants takes about 400 bytes.
-const KEPT: u64 = 50_000;
+/// Bytes of conversations kept, about: those of two users are some 50,000.
+const BYTES: u64 = 32 << 20;
+/// What a conversation takes beside its participants and its words, about.
+const BESIDE: usize = 384;
+/// What a participant takes with their marks and how long they are muted, about.
+const PARTICIPANT: usize = 160;
 /// Events of a conversation that are looked through for marks that MongoDB does not have yet, at most.
 const NEWER: usize = 1_000;
 
@@ -78,6 +83,17 @@ impl Entry {
     fn succeed(&self, old: &Self) {
         self.head.fetch_max(old.head.load(Ordering::Acquire), Ordering::AcqRel);
         *self.marks() = old.marks().clone();
+    }
+
+    /// What it takes, about, with the marks of everybody in it.
+    fn bytes(&self) -> usize {
+        let Conversation { participants, removed, context, title, .. } = &self.conversation;
+        let about = |one: &Context| {
+            [Some(&one.id), one.title.as_ref(), one.url.as_ref(), one.image_url.as_ref()]
+                .map(|word| word.map_or(0, String::len))
+        };
+        let words = context.as_ref().map_or(0, |one| about(one).iter().sum()) + title.as_ref().map_or(0, String::len);
+        BESIDE + participants.len() * PARTICIPANT + size_of_val(removed.as_slice()) + words
     }
 
     fn marks(&self) -> MutexGuard<'_, Known> {
@@ -143,7 +159,8 @@ impl Directory {
     /// An empty directory.
     #[must_use]
     pub fn new(broker: Broker, store: Store) -> Self {
-        Self { broker, store, entries: Cache::new(KEPT) }
+        let weight = |_: &ConversationId, one: &Arc<Entry>| u32::try_from(one.bytes()).unwrap_or(u32::MAX);
+        Self { broker, store, entries: Cache::builder().max_capacity(BYTES).weigher(weight).build() }
     }
 
     /// A conversation that this user is in. Anybody else gets the same answer as for one that does not exist.
@@ -229,6 +246,8 @@ impl Directory {
         if entry.marks().whole {
             return Ok(());
         }
+        // Both are needed: nothing is read from the log for a database that is known to be away.
+        self.store.admit()?;
         let id = entry.conversation.id;
         let floor = self.broker.projected().await?;
         let newer = self.broker.read(Filter::Conversation(id), floor + 1, NEWER).await?;
@@ -254,8 +273,6 @@ impl Directory {
         Ok(())
     }
 
-        // Both are needed: nothing is read from the log for a database that is known to be away.
-        self.store.admit()?;
     /// Takes note of an event; called by the tail for every event, in order.
     pub fn observe(&self, stored: &Stored) {
         match &stored.event.body {

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use crate::broker::Broker;
@@ -63,6 +64,8 @@ struct Known {
     waiting: Vec<(u64, Body)>,
     /// Whose changes are on their way to the log.
     in_hand: Vec<UserId>,
+    /// What the cache was told last that it takes.
+    weighed: usize,
 }
 
 /// A message that somebody has touched.
@@ -130,13 +133,31 @@ impl Touched {
         known.state.get_or_insert(state);
     }
 
-    fn bytes(&self) -> usize {
+    /// What it takes, for the cache.
+    fn weigh(&self) -> u32 {
+        let mut known = self.known();
+        known.weighed = known.bytes();
+        u32::try_from(known.weighed).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it takes much more than the cache was told.
+    fn has_outgrown(&self) -> bool {
         let known = self.known();
+        known.bytes() > 2 * known.weighed
+    }
+}
+
+impl Known {
+    fn bytes(&self) -> usize {
         let words = |state: &MessageState| {
             let mentions = state.mentions().len() + state.hidden.len();
             state.text().len() + mentions * 32 + state.edits.len() * 96 + state.reactions.len() * 128
         };
-        BESIDE + known.state.as_ref().map_or(0, words)
+        let waiting = self.waiting.iter().map(|(_, body)| match body {
+            Body::Edit(edit) => BESIDE + edit.text.len(),
+            _ => BESIDE,
+        });
+        BESIDE + self.state.as_ref().map_or(0, words) + waiting.sum::<usize>()
     }
 }
 
@@ -155,8 +176,7 @@ impl Lookup {
     /// Knows the places of so many recent messages.
     #[must_use]
     pub fn new(broker: Broker, store: Store, limit: usize) -> Self {
-        let weight = |_: &MessageId, one: &Arc<Touched>| u32::try_from(one.bytes()).unwrap_or(u32::MAX);
-        let touched = Cache::builder().max_capacity(BYTES).weigher(weight).build();
+        let touched = Cache::builder().max_capacity(BYTES).weigher(|_, one: &Arc<Touched>| one.weigh()).build();
         Self { broker, store, limit, places: Arc::default(), touched }
     }
 
@@ -171,11 +191,22 @@ impl Lookup {
             self.places().note(message.id, stored.seq, self.limit);
         } else if let Some(id) = body.changed_message()
             && let Some(touched) = self.touched.get(&id)
-            && !touched.apply(stored.seq, body)
         {
-            // Whoever reads it has been at it for long: the next one begins anew.
-            self.touched.invalidate(&id);
+            if !touched.apply(stored.seq, body) {
+                // Whoever reads it has been at it for long: the next one begins anew.
+                self.touched.invalidate(&id);
+            } else if touched.has_outgrown() {
+                self.weigh(id, &touched);
+            }
         }
+    }
+
+    /// Tells the cache what a message takes by now, unless it has let go of it.
+    fn weigh(&self, id: MessageId, touched: &Arc<Touched>) {
+        self.touched.entry(id).and_compute_with(|kept| match kept {
+            Some(kept) if Arc::ptr_eq(kept.value(), touched) => Op::Put(touched.clone()),
+            _ => Op::Nop,
+        });
     }
 
     /// Forgets what messages were: a part of the log was not heard. Their places stay what they are.
@@ -201,9 +232,7 @@ impl Lookup {
             Ok(state) => {
                 touched.fill(state);
                 // Once more, as its weight is known only now.
-                if self.touched.get(&id).is_some_and(|kept| Arc::ptr_eq(&kept, &touched)) {
-                    self.touched.insert(id, touched.clone());
-                }
+                self.weigh(id, &touched);
                 Ok(touched)
             }
             Err(error) => {
@@ -334,6 +363,19 @@ mod tests {
         let kept = || Some(MessageState::new(7, said()));
         assert!(folded(kept(), HERE, ID, &[stored(8, edit("second"))]).is_some());
         assert_eq!(folded(kept(), ConversationId::from_bits(6), ID, &[]), None, "its edits are elsewhere");
+    }
+
+    #[test]
+    fn what_a_message_takes_is_known_however_it_has_grown() {
+        let touched = Touched::default();
+        touched.fill(MessageState::new(7, said()));
+        let small = touched.weigh();
+        assert!(touched.apply(8, &edit("second")));
+        assert!(!touched.has_outgrown(), "a word is not worth it");
+        assert!(touched.apply(9, &edit(&"x".repeat(8_000))));
+        assert!(touched.has_outgrown());
+        assert!(touched.weigh() > small + 8_000);
+        assert!(!touched.has_outgrown());
     }
 
     #[test]
