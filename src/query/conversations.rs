@@ -106,13 +106,12 @@ impl Queries {
         ids.sort_unstable();
         ids.dedup();
         let last: Vec<MessageId> = listed.iter().filter_map(|one| one.last_message.map(|last| last.id)).collect();
-        let (users, mut said, unread) = tokio::try_join!(
-            self.store.users(&ids),
+        let (names, mut said, unread) = tokio::try_join!(
+            self.store.names(&ids),
             self.store.messages_by_id(&last),
             self.unread(user, &listed, newer.unread(user), unread::SHOWN),
         )?;
         overlay::lay_over(&mut said, newer.iter(), |_| true);
-        let names: HashMap<UserId, String> = users.into_iter().map(|user| (user.id, user.name.into())).collect();
         let mut said: HashMap<MessageId, MessageState> =
             said.into_iter().map(|state| (state.message.id, state)).collect();
         let view = |one: Listed| {

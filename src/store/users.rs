@@ -1,5 +1,7 @@
 //! `users`: accounts and their secrets.
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, doc};
 use mongodb::options::UpdateOneModel;
@@ -87,6 +89,23 @@ impl Store {
             .read(async { users.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await })
             .await?;
         found.into_iter().map(|document| document.into_user().map(|(user, _)| user)).collect()
+    }
+
+    /// The names of these users; unknown ones are left out.
+    pub async fn names(&self, ids: &[UserId]) -> Result<HashMap<UserId, String>> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(rename = "_id")]
+            id: UserId,
+            name: String,
+        }
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let rows = self.collection::<Row>(NAME);
+        let found = self.read(async {
+            let wanted = doc! { "_id": { "$in": ids } };
+            rows.find(wanted).projection(doc! { "name": 1 }).await?.try_collect::<Vec<_>>().await
+        });
+        Ok(found.await?.into_iter().map(|row| (row.id, row.name)).collect())
     }
 
     /// Makes an account something else to the shop.
