@@ -228,6 +228,12 @@ impl Broker {
         Ok(self.link.projected.fetch_max(floor, Ordering::Relaxed).max(floor))
     }
 
+    /// The same as last heard of, which may be a moment ago; zero as long as nobody has said so.
+    #[must_use]
+    pub fn known_projected(&self) -> u64 {
+        self.link.projected.load(Ordering::Relaxed)
+    }
+
     /// A durable consumer has acknowledged everything up to here that it was given.
     pub(super) async fn ack_floor(&self, durable: Durable) -> Result<u64> {
         Ok(self.progress(durable).await?.0)

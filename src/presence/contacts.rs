@@ -15,6 +15,7 @@ use crate::domain::conversation::Conversation;
 use crate::domain::ids::{ConversationId, UserId};
 use crate::error::Result;
 use crate::store::Store;
+use crate::store::conversations::Shared;
 
 /// Contacts kept, of all users together; each takes 16 bytes.
 const KEPT: u64 = 4_000_000;
@@ -27,7 +28,16 @@ const RECENT_FOR: Duration = Duration::from_mins(1);
 /// New or changed conversations of one user that are remembered.
 const RECENT: usize = 32;
 
-type Users = Arc<[UserId]>;
+pub(super) type Users = Arc<[UserId]>;
+
+/// The contacts of one user.
+#[derive(Debug, Clone)]
+pub(super) struct Near {
+    /// Who, sorted.
+    pub(super) users: Users,
+    /// There are more conversations than were looked at.
+    pub(super) more: bool,
+}
 
 /// The newest conversations of one user, and everybody in them.
 type Recent = Arc<SmallVec<[(ConversationId, Users); 1]>>;
@@ -36,7 +46,7 @@ type Recent = Arc<SmallVec<[(ConversationId, Users); 1]>>;
 #[derive(Debug)]
 pub(super) struct Contacts {
     store: Store,
-    known: Cache<UserId, Users>,
+    known: Cache<UserId, Near>,
     recent: Cache<UserId, Recent>,
     /// Users who are in fewer conversations than MongoDB may know.
     fewer: Cache<UserId, ()>,
@@ -44,7 +54,7 @@ pub(super) struct Contacts {
 
 impl Contacts {
     pub(super) fn new(store: Store) -> Self {
-        let weight = |_: &UserId, users: &Users| u32::try_from(users.len() + 4).unwrap_or(u32::MAX);
+        let weight = |_: &UserId, near: &Near| u32::try_from(near.users.len() + 4).unwrap_or(u32::MAX);
         let recent = || Cache::builder().max_capacity(RECENT_KEPT).time_to_live(RECENT_FOR);
         Self {
             store,
@@ -74,14 +84,22 @@ impl Contacts {
         }
     }
 
+    /// Looks these users up anew for a while: they may be in fewer conversations than was known.
+    pub(super) fn doubt(&self, users: [UserId; 2]) {
+        for user in users {
+            self.fewer.insert(user, ());
+            self.known.invalidate(&user);
+        }
+    }
+
     /// Forgets who knows whom: a part of the log was not heard.
     pub(super) fn forget_all(&self) {
         self.known.invalidate_all();
     }
 
-    /// The contacts of each of these users, sorted.
-    pub(super) async fn of(&self, users: impl IntoIterator<Item = UserId>) -> Result<HashMap<UserId, Users>> {
-        let mut known: HashMap<UserId, Users> = HashMap::new();
+    /// The contacts of each of these users.
+    pub(super) async fn of(&self, users: impl IntoIterator<Item = UserId>) -> Result<HashMap<UserId, Near>> {
+        let mut known: HashMap<UserId, Near> = HashMap::new();
         let mut missing = Vec::new();
         for user in users {
             match self.known.get(&user) {
@@ -92,14 +110,14 @@ impl Contacts {
         if missing.is_empty() {
             return Ok(known);
         }
-        for (user, mut contacts) in self.store.contacts_of(&missing).await? {
+        for (user, Shared { users: mut contacts, more }) in self.store.contacts_of(&missing).await? {
             let recent = self.recent.get(&user);
             for (_, others) in recent.iter().flat_map(|recent| recent.iter()) {
                 contacts.extend(others.iter().filter(|other| **other != user));
             }
             contacts.sort_unstable();
             contacts.dedup();
-            let contacts: Users = contacts.into();
+            let contacts = Near { users: contacts.into(), more };
             self.known.insert(user, contacts.clone());
             // What has come by in this moment is not in it.
             let overtaken =

@@ -2,6 +2,8 @@
 
 pub mod aggregate;
 mod contacts;
+mod nearby;
+mod partings;
 pub mod record;
 pub mod service;
 mod tell;

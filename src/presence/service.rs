@@ -6,7 +6,7 @@
 //! that coalesce: whoever flaps faster than a worker works is written and told once. An instance that dies leaves a lease
 //! that runs out; whoever notices removes its records.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use super::aggregate::Aggregate;
 use super::contacts::Contacts;
+use super::nearby::Nearby;
+use super::partings::Partings;
 use super::tell::TOLD;
 use crate::auth::Actor;
 use crate::broker::Broker;
@@ -38,10 +40,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Whoever came into a conversation so short a time before a change of it was stored came in by that change.
 const JUST_NOW: Duration = Duration::from_secs(10);
-/// Those who share nothing any more are told so this much later: MongoDB has to have heard of it by then.
-const PARTING: Duration = Duration::from_secs(2);
-/// Partings that wait, at most; whoever is beyond that learns of it with the next snapshot.
-const PARTINGS: usize = 10_000;
 
 /// The sockets of this instance, as far as presence is told to them.
 pub trait Audience: Send + Sync + 'static {
@@ -65,6 +63,7 @@ impl std::fmt::Debug for Presences {
 pub(super) struct Inner {
     pub(super) instance: InstanceId,
     pub(super) clock: Clock,
+    pub(super) broker: Broker,
     pub(super) store: Store,
     pub(super) preferred: Preferred,
     pub(super) leases: Shared,
@@ -115,8 +114,10 @@ pub(super) struct State {
     pub(super) newcomers: HashMap<UserId, SmallVec<[u64; 1]>>,
     /// What users here have to be told anew about others.
     pub(super) anew: HashMap<UserId, Anew>,
-    /// Users here, those with whom they may share nothing any more, and when to look.
-    pub(super) partings: VecDeque<(Instant, UserId, UserId)>,
+    /// Users here, and those with whom they may share nothing any more.
+    pub(super) partings: Partings,
+    /// Whom the users here share a conversation with.
+    pub(super) nearby: Nearby,
     /// Both watches have told everything there is.
     pub(super) leases_known: bool,
     pub(super) records_known: bool,
@@ -146,10 +147,10 @@ impl State {
         }
     }
 
-    fn part(&mut self, one: UserId, other: UserId) {
-        let here = self.here.contains_key(&one) || self.here.contains_key(&other);
-        if here && self.partings.len() < PARTINGS {
-            self.partings.push_back((Instant::now() + PARTING, one, other));
+    fn part(&mut self, one: UserId, other: UserId, seq: u64) {
+        if self.here.contains_key(&one) || self.here.contains_key(&other) {
+            self.partings.add(one, other, seq, Instant::now());
+            self.nearby.part(one, other);
         }
     }
 }
@@ -168,6 +169,7 @@ impl Presences {
             instance: clock.fresh_id(),
             clock,
             contacts: Contacts::new(store.clone()),
+            broker: broker.clone(),
             store,
             preferred,
             leases: broker.bucket(Bucket::Instances).await?,
@@ -234,6 +236,7 @@ impl Presences {
                 signs.retain(|(known, _)| *known != connection);
                 if signs.is_empty() {
                     state.here.remove(&user);
+                    state.nearby.remove(user);
                 }
             }
             if let Some(waiting) = state.newcomers.get_mut(&user) {
@@ -272,7 +275,7 @@ impl Presences {
         match &stored.event.body {
             Body::Conversation(conversation) => {
                 self.0.contacts.observe(conversation);
-                self.0.meet(conversation, stored.event.occurred_at);
+                self.0.meet(conversation, stored);
             }
             Body::Preferences(preferences) => {
                 let turned = self.0.preferred.take_turned(preferences.user_id);
@@ -296,6 +299,7 @@ impl Presences {
     /// Looks up anew who knows whom: a part of the log was not heard.
     pub fn forget_contacts(&self) {
         self.0.contacts.forget_all();
+        self.0.lock().nearby.clear();
     }
 
     /// What somebody's sockets everywhere say; nothing as long as this instance does not know.
@@ -314,9 +318,9 @@ impl Presences {
             return Err(Error::unavailable("catching_up", "this instance does not know yet who is there, try again")
                 .retry_after(Duration::from_secs(1)));
         }
-        let contacts = self.0.contacts.of([me]).await?.remove(&me).unwrap_or_default();
-        let near: Vec<UserId> =
-            users.iter().copied().filter(|user| *user == me || contacts.binary_search(user).is_ok()).collect();
+        let contacts = self.0.contacts.of([me]).await?.remove(&me);
+        let knows = |user: &UserId| contacts.as_ref().is_some_and(|known| known.users.binary_search(user).is_ok());
+        let near: Vec<UserId> = users.iter().copied().filter(|user| *user == me || knows(user)).collect();
         let preferences = self.0.preferred.all(near.iter().copied().chain([me])).await?;
         let mut seen: HashMap<UserId, Presence> = HashMap::new();
         {
@@ -358,8 +362,8 @@ impl Inner {
     }
 
     /// Whoever has just come into a conversation and those who are in it may see each other; whoever was removed may not.
-    fn meet(&self, conversation: &Conversation, at: Timestamp) {
-        let since = at.millis() - i64::try_from(JUST_NOW.as_millis()).unwrap_or_default();
+    fn meet(&self, conversation: &Conversation, stored: &Stored) {
+        let since = stored.event.occurred_at.millis() - i64::try_from(JUST_NOW.as_millis()).unwrap_or_default();
         let new = conversation.participants.iter().filter(|one| one.joined_at.millis() >= since);
         let mut state = self.lock();
         for new in new {
@@ -369,7 +373,7 @@ impl Inner {
         }
         for gone in &conversation.removed {
             for other in conversation.users() {
-                state.part(*gone, other);
+                state.part(*gone, other, stored.seq);
             }
         }
         self.tell.notify_one();

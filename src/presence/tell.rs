@@ -102,14 +102,30 @@ impl Inner {
         let users: HashSet<UserId> = changed.chain(turn.newcomers.keys().chain(turn.anew.keys()).copied()).collect();
         let contacts = self.contacts.of(users).await?;
         let none: &[UserId] = &[];
-        let of = |user: &UserId| contacts.get(user).map_or(none, |contacts| contacts);
+        let of = |user: &UserId| contacts.get(user).map_or(none, |contacts| &contacts.users);
         // For each change those here who hear of it, and for each newcomer those who are there.
         let (hearing, there) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            for user in turn.newcomers.keys().chain(turn.anew.keys()) {
+                if let Some(near) = contacts.get(user).filter(|_| state.here.contains_key(user)) {
+                    state.nearby.remember(*user, near.users.clone());
+                }
+            }
             let here = |contact: &&UserId| state.here.contains_key(contact);
             let present = |contact: &&UserId| state.all.status(**contact) != Status::Offline;
-            let hearing: Vec<Vec<UserId>> =
-                turn.changed.iter().map(|change| of(&change.user_id).iter().filter(here).copied().collect()).collect();
+            let hearing: Vec<Vec<UserId>> = turn
+                .changed
+                .iter()
+                .map(|change| {
+                    let mut hearing: Vec<UserId> = of(&change.user_id).iter().filter(here).copied().collect();
+                    // In more conversations than were looked at there may be others who were told that they are there.
+                    if contacts.get(&change.user_id).is_some_and(|near| near.more) {
+                        let others = state.nearby.who_know(change.user_id);
+                        hearing.extend(others.filter(|other| of(&change.user_id).binary_search(other).is_err()));
+                    }
+                    hearing
+                })
+                .collect();
             let there: Vec<Vec<UserId>> = turn
                 .newcomers
                 .keys()

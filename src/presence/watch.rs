@@ -119,7 +119,9 @@ impl Inner {
         }
         let changed = state.all.settle(now);
         self.note(&mut state, changed);
-        while let Some((_, one, other)) = state.partings.pop_front_if(|(at, ..)| *at <= now) {
+        for (one, other) in state.partings.due(self.broker.known_projected(), now) {
+            // What was looked up while MongoDB was behind says nothing.
+            self.contacts.doubt([one, other]);
             state.turn(one, other, Why::Parted);
             self.tell.notify_one();
         }

@@ -131,6 +131,15 @@ pub struct Listed {
     pub last_seq: u64,
 }
 
+/// Those whom somebody shares a conversation with.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Who, sorted.
+    pub users: Vec<UserId>,
+    /// They may be in more conversations than were looked at.
+    pub more: bool,
+}
+
 impl Listed {
     /// A conversation that nothing has happened in yet.
     #[must_use]
@@ -278,7 +287,7 @@ impl Store {
     }
 
     /// Everybody whom each of these users shares a conversation with, in the 1,000 most recent conversations of each.
-    pub async fn contacts_of(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<UserId>>> {
+    pub async fn contacts_of(&self, users: &[UserId]) -> Result<HashMap<UserId, Shared>> {
         const LIMIT: u32 = 1_000;
         #[derive(Deserialize)]
         struct Row {
@@ -301,7 +310,8 @@ impl Store {
                 find.await?.try_collect::<Vec<_>>().await
             })
             .await?;
-        if rows.len() == LIMIT as usize && users.len() > 1 {
+        let more = rows.len() == LIMIT as usize;
+        if more && users.len() > 1 {
             // Somebody busy would hide the others: one by one, then.
             let mut contacts = HashMap::new();
             for user in users {
@@ -309,19 +319,20 @@ impl Store {
             }
             return Ok(contacts);
         }
-        let mut contacts: HashMap<UserId, Vec<UserId>> = users.iter().map(|user| (*user, Vec::new())).collect();
+        let mut contacts: HashMap<UserId, Shared> =
+            users.iter().map(|user| (*user, Shared { users: Vec::new(), more })).collect();
         for row in &rows {
             for one in &row.participants {
                 if let Some(known) = contacts.get_mut(&one.user_id) {
-                    known.extend(
+                    known.users.extend(
                         row.participants.iter().map(|other| other.user_id).filter(|other| *other != one.user_id),
                     );
                 }
             }
         }
         for known in contacts.values_mut() {
-            known.sort_unstable();
-            known.dedup();
+            known.users.sort_unstable();
+            known.users.dedup();
         }
         Ok(contacts)
     }

@@ -1,5 +1,7 @@
 //! Who is there.
 
+use std::time::Duration;
+
 use async_nats::jetstream::kv::Store;
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
@@ -243,7 +245,7 @@ async fn somebody_invisible_is_offline_to_everybody_at_every_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_with_thousands_of_conversations_is_told_of_the_newest() {
+async fn somebody_with_thousands_of_conversations_is_told_of_the_newest_and_seen_in_all() {
     const CONVERSATIONS: u32 = 5_000;
     let world = World::start().await;
     let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
@@ -261,7 +263,8 @@ async fn somebody_with_thousands_of_conversations_is_told_of_the_newest() {
     let conversations = database.collection::<Document>("conversations");
     conversations.insert_many((1..=CONVERSATIONS).map(conversation)).await.expect("put in");
     let records = records(&world).await;
-    let (_his, mut hers) = (ben.socket().await, cleo.socket().await);
+    let (mut his, mut hers) = (ben.socket().await, cleo.socket().await);
+    his.next("presenceSnapshot").await;
     recorded(&records, &ben, 1).await;
     recorded(&records, &cleo, 1).await;
     database.run_command(doc! { "profile": 2 }).await.expect("a profile");
@@ -277,6 +280,15 @@ async fn somebody_with_thousands_of_conversations_is_told_of_the_newest() {
     let rows: i32 = read.iter().filter_map(|one| one.get_i32("nreturned").ok()).sum();
     // Once together with others who are looked up in the same turn, and once alone as they are too many for that.
     assert!((1_000..=2_100).contains(&rows), "{rows} rows were read: {read:#?}");
+
+    // Whoever sees her there, in whichever conversation, sees her come and go.
+    told(&mut his, &ana, "online").await;
+    let mut late = ben.socket().await;
+    assert_eq!(late.next("presenceSnapshot").await["items"][0]["userId"], json!(ana.id));
+    socket.close().await;
+    for each in [&mut his, &mut late, &mut hers] {
+        told(each, &ana, "offline").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,6 +327,39 @@ async fn those_who_meet_see_each_other_and_those_who_part_do_not() {
         assert!(!told.contains(&gone(about)), "{told:?}");
     }
     other.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_part_are_told_so_however_far_the_database_is_behind() {
+    let mut world = World::start().await;
+    let other = world.another(GATEWAY).await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let group = ana.post("/api/conversations", &json!({ "kind": "group", "participants": [ben.id, cleo.id] })).await.1;
+    let group = group["id"].as_str().expect("a group").to_owned();
+    let conversations = evidence::database(&world.tenant).await.collection::<Document>("conversations");
+    let find = || async { conversations.find_one(doc! { "_id": &group }).await.expect("an answer") };
+    until("the group in MongoDB", find, Option::is_some).await;
+    let records = records(&world).await;
+    let (ana, ben) = (ana.at(other.address), ben.at(other.address));
+    let (mut his, mut hers) = (ben.socket().await, cleo.at(other.address).socket().await);
+    recorded(&records, &ben, 1).await;
+    let is_there = |seen: &Vec<Value>| seen[0]["status"] == "online";
+    let (him, her) = ([&ben], cleo.at(other.address));
+    until("Ben being there for Cleo", || asked(&her, &him), is_there).await;
+    world.app.take().expect("it runs").stop().await.expect("a clean stop");
+    hers.drain("presence").await;
+
+    // Nothing is projected now, and MongoDB still says that she shares a conversation with him.
+    assert_eq!(ana.delete(&format!("/api/conversations/{group}/participants/{}", cleo.id)).await.0, 204);
+    his.next("conversation").await;
+    let early = tokio::time::timeout(Duration::from_secs(3), hers.next("presence")).await;
+    assert!(early.is_err(), "nobody knows yet what they share: {early:?}");
+    let worker = world.another(Roles { gateway: false, worker: true }).await;
+    let nobody = json!({ "userId": ben.id, "status": "offline", "lastSeenAt": null });
+    while hers.next("presence").await != nobody {}
+    for app in [worker, other] {
+        app.stop().await.expect("a clean stop");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
