@@ -75,7 +75,7 @@ enum Command {
         #[command(flatten)]
         configured: dead::Configured,
     },
-    /// Accounts: who is a support agent
+    /// Accounts: who is a support agent, and by which id the shop knows somebody
     Users {
         #[command(subcommand)]
         command: users::Users,

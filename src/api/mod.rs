@@ -9,6 +9,7 @@ mod encoded;
 mod failure;
 mod messages;
 mod notifications;
+mod orders;
 mod participants;
 mod place;
 mod preferences;
@@ -45,6 +46,8 @@ enum Group {
     Messages,
     /// What the caller was told.
     Notifications,
+    /// What other services told of orders.
+    Orders,
     /// Who is there.
     Presence,
     /// What the caller missed.
@@ -88,6 +91,7 @@ type Resources = (
     messages::MessagesApi,
     changes::ChangesApi,
     notifications::NotificationsApi,
+    orders::OrdersApi,
     sync::SyncApi,
 );
 
@@ -109,6 +113,7 @@ pub fn service() -> Api {
         messages::MessagesApi,
         changes::ChangesApi,
         notifications::NotificationsApi,
+        orders::OrdersApi,
         sync::SyncApi,
     );
     OpenApiService::new(resources, "Shoptalk", env!("CARGO_PKG_VERSION"))

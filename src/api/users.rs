@@ -20,6 +20,8 @@ pub(super) struct UserBody {
     email: String,
     /// What they are to the shop: buyer, seller, agent or admin.
     role: String,
+    /// The id that the shop knows them by, if it has said so.
+    external_id: Option<String>,
     /// When the account was made (RFC 3339, UTC).
     created_at: String,
     /// When their last socket closed, if they ever had one.
@@ -33,6 +35,7 @@ impl From<User> for UserBody {
             name: user.name.into(),
             email: user.email.into(),
             role: user.role.to_string(),
+            external_id: user.external_id.map(String::from),
             created_at: user.created_at.to_string(),
             last_seen_at: user.last_seen_at.map(|at| at.to_string()),
         }

@@ -145,6 +145,7 @@ mod tests {
             email: Email::new("ana@example.test").expect("an address"),
             role: Role::Buyer,
             created_at: Timestamp::from_millis(0),
+            external_id: None,
             last_seen_at: None,
         }
     }

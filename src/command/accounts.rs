@@ -47,6 +47,7 @@ impl Commands {
             email: new.email,
             role: new.role,
             created_at: self.clock.now(),
+            external_id: None,
             last_seen_at: None,
         };
         self.store.insert_user(&user, hash).await?;

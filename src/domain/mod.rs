@@ -19,6 +19,7 @@ pub mod membership;
 pub mod message;
 pub mod notification;
 pub mod opening;
+pub mod order;
 pub mod page;
 pub mod preferences;
 pub mod presence;

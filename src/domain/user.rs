@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
 use super::ids::UserId;
-use super::words::{DisplayName, Email};
+use super::words::{DisplayName, Email, ExternalId};
 use crate::error::Error;
 
 /// What somebody is to the shop.
@@ -72,6 +72,8 @@ pub struct User {
     pub email: Email,
     /// What they are to the shop.
     pub role: Role,
+    /// The id that the shop knows them by, if it has said so.
+    pub external_id: Option<ExternalId>,
     /// When the account was made.
     pub created_at: Timestamp,
     /// When their last socket closed, if they ever had one.

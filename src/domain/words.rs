@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::ids::UserId;
 use crate::error::{Code, Error, Result};
 
 /// Most characters of a message's text.
@@ -19,6 +20,8 @@ pub const EMAIL_LIMIT: usize = 254;
 pub const PASSWORD_LEAST: usize = 8;
 /// Most bytes of a password: hashing time must not be the caller's to choose.
 pub const PASSWORD_LIMIT: usize = 1_024;
+/// Most characters of the id that the shop knows a user by.
+pub const EXTERNAL_ID_LIMIT: usize = 128;
 /// Most bytes of a client's own id for a send.
 pub const CLIENT_MESSAGE_ID_LIMIT: usize = 128;
 
@@ -173,6 +176,27 @@ impl MessageText {
     }
 }
 
+/// The id that the shop knows a user by, in its own systems.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct ExternalId(String);
+word!(ExternalId);
+
+impl ExternalId {
+    /// 1 to 128 characters, none of them a control character, and not an id of ours: whoever is named by one would not be found
+    /// by the other.
+    pub fn new(text: &str) -> Result<Self> {
+        let length = text.chars().count();
+        let bad = length == 0 || length > EXTERNAL_ID_LIMIT || text.chars().any(char::is_control);
+        if bad || text.parse::<UserId>().is_ok() {
+            return Err(Error::invalid(
+                "malformed_external_id",
+                "externalId must have 1 to 128 characters, no control characters, and be no id of a user here",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// A client's own id for a send, so that a resend is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct ClientMessageId(String);
@@ -215,6 +239,15 @@ mod tests {
         assert_eq!(reason(" \n\t "), Some("empty_text"));
         assert_eq!(reason("a\0b"), Some("control_characters"));
         assert_eq!(reason("line\nbreak\tand tab"), None);
+    }
+
+    #[test]
+    fn an_external_id_is_never_one_of_ours() {
+        assert!(ExternalId::new("customer 4711/ž").is_ok() && ExternalId::new("usr_7").is_ok());
+        let ours = UserId::from_bits(7).to_string();
+        for bad in ["", "a\nb", &"x".repeat(129), &ours] {
+            assert!(ExternalId::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

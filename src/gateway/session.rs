@@ -147,6 +147,7 @@ mod tests {
             email: Email::new("ana@example.test").expect("an address"),
             role: Role::Buyer,
             created_at: at,
+            external_id: None,
             last_seen_at: None,
         };
         tokens().issue(&user, at).expect("a token")

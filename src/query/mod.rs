@@ -5,6 +5,7 @@ pub mod lists;
 pub mod message;
 pub mod messages;
 pub mod notifications;
+pub mod orders;
 mod overlay;
 pub mod preferences;
 pub mod recent;

@@ -20,11 +20,18 @@ fn unique(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).options(IndexOptions::builder().unique(true).build()).build()
 }
 
+/// One for the few documents that have the field.
+fn unique_where_there(field: &str) -> IndexModel {
+    let there = doc! { field: { "$exists": true } };
+    let options = IndexOptions::builder().unique(true).partial_filter_expression(there).build();
+    IndexModel::builder().keys(doc! { field: 1 }).options(options).build()
+}
+
 /// Makes every index.
 pub(super) async fn run(store: &Store) -> Result<()> {
     let expires = IndexOptions::builder().expire_after(std::time::Duration::ZERO).build();
     let wanted = [
-        ("users", vec![unique(doc! { "email": 1 })]),
+        ("users", vec![unique(doc! { "email": 1 }), unique_where_there("externalId")]),
         (
             "sessions",
             vec![

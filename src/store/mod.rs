@@ -15,6 +15,7 @@ pub mod meta;
 pub mod migrate;
 pub mod notifications;
 mod once;
+pub mod orders;
 pub mod places;
 mod preferences;
 pub mod sessions;

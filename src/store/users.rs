@@ -7,11 +7,11 @@ use mongodb::bson::{DateTime, doc};
 use mongodb::options::UpdateOneModel;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, is_duplicate, stored_time, time, unreadable};
+use super::{Store, bounded, is_duplicate, stored_time, time, unreadable};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::UserId;
 use crate::domain::user::{Role, User};
-use crate::domain::words::{DisplayName, Email};
+use crate::domain::words::{DisplayName, Email, ExternalId};
 use crate::error::{Code, Error, Result};
 
 const NAME: &str = "users";
@@ -25,6 +25,8 @@ struct UserDocument {
     email: String,
     password_hash: String,
     role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    external_id: Option<String>,
     created_at: DateTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_seen_at: Option<DateTime>,
@@ -37,6 +39,7 @@ impl UserDocument {
             name: DisplayName::new(&self.name).map_err(unreadable("name"))?,
             email: Email::new(&self.email).map_err(unreadable("address"))?,
             role: self.role,
+            external_id: self.external_id.as_deref().map(ExternalId::new).transpose().map_err(unreadable("id"))?,
             created_at: time(self.created_at),
             last_seen_at: self.last_seen_at.map(time),
         };
@@ -53,6 +56,7 @@ impl Store {
             email: user.email.to_string(),
             password_hash,
             role: user.role,
+            external_id: user.external_id.clone().map(String::from),
             created_at: stored_time(user.created_at),
             last_seen_at: None,
         };
@@ -113,6 +117,37 @@ impl Store {
         let users = self.collection::<UserDocument>(NAME);
         let set = doc! { "$set": { "role": role.word() } };
         self.write(users.update_one(doc! { "_id": id.to_string() }, set)).await.map(drop)
+    }
+
+    /// Makes an account known by an id of the shop, or by none; [`Code::Conflict`] if another account is.
+    pub async fn set_external_id(&self, id: UserId, external: Option<&ExternalId>) -> Result<()> {
+        let users = self.collection::<UserDocument>(NAME);
+        let set = external.map(|external| doc! { "$set": { "externalId": external.as_str() } });
+        let update = set.unwrap_or_else(|| doc! { "$unset": { "externalId": "" } });
+        self.write(async {
+            match users.update_one(doc! { "_id": id.to_string() }, update).await {
+                Ok(_) => Ok(true),
+                Err(error) if is_duplicate(&error) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await?
+        .then_some(())
+        .ok_or_else(|| Error::new(Code::Conflict, "external_id_taken", "another account has this externalId"))
+    }
+
+    /// The accounts that other services call by these names: ids of ours, or the shop's own. In no order; for a consumer.
+    pub async fn users_called(&self, names: &[&str]) -> Result<Vec<User>> {
+        let (ours, theirs): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.parse::<UserId>().is_ok());
+        let wanted = match (ours.is_empty(), theirs.is_empty()) {
+            (true, true) => return Ok(Vec::new()),
+            (false, true) => doc! { "_id": { "$in": ours } },
+            (true, false) => doc! { "externalId": { "$in": theirs } },
+            (false, false) => doc! { "$or": [{ "_id": { "$in": ours } }, { "externalId": { "$in": theirs } }] },
+        };
+        let users = self.collection::<UserDocument>(NAME);
+        let found = bounded(async { users.find(wanted).await?.try_collect::<Vec<_>>().await }).await?;
+        found.into_iter().map(|document| document.into_user().map(|(user, _)| user)).collect()
     }
 
     /// Remembers when the last socket of each of these users closed.

@@ -17,6 +17,7 @@ mod layers;
 mod log;
 mod long;
 mod operate;
+mod orders;
 mod outage;
 mod participants;
 mod preferences;

@@ -18,14 +18,14 @@ use crate::support::world::{World, settings};
 
 /// What a command left behind.
 #[derive(Debug)]
-struct Ran {
-    good: bool,
+pub struct Ran {
+    pub good: bool,
     out: Vec<u8>,
-    err: String,
+    pub err: String,
 }
 
 impl Ran {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.out.clone()).expect("text")
     }
 
@@ -38,7 +38,7 @@ impl Ran {
     }
 }
 
-async fn shoptalk(tenant: &Tenant, args: &[&str]) -> Ran {
+pub async fn shoptalk(tenant: &Tenant, args: &[&str]) -> Ran {
     let ran = Command::new(servers::program())
         .args(args)
         .envs(settings(tenant))
