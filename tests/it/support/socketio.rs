@@ -92,28 +92,40 @@ impl Raw {
     }
 }
 
-/// A session that polls, and begins to go over to a WebSocket, and is gone.
-pub async fn vanish_while_upgrading(address: SocketAddr, token: &str) {
-    let base = format!("http://{address}/socket.io/?EIO=4&transport=polling");
-    let client = reqwest::Client::new();
-    let opened = client.get(&base).send().await.expect("a reply").text().await.expect("text");
-    let opened: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("an open packet");
-    let sid = opened["sid"].as_str().expect("a session");
-    let polling = format!("{base}&sid={sid}");
-    let auth = format!("40{}", json!({ "token": token }));
-    client.post(&polling).body(auth).send().await.expect("sent");
-    // The server's first heartbeat may come before it, in a poll of its own.
-    loop {
-        let polled = client.get(&polling).send().await.expect("a reply").text().await.expect("text");
-        if polled.contains("40{") {
-            break;
+/// A session that polls.
+pub struct Polling {
+    address: SocketAddr,
+    sid: String,
+}
+
+impl Polling {
+    pub async fn connect(address: SocketAddr, token: &str) -> Self {
+        let base = format!("http://{address}/socket.io/?EIO=4&transport=polling");
+        let client = reqwest::Client::new();
+        let opened = client.get(&base).send().await.expect("a reply").text().await.expect("text");
+        let opened: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("an open packet");
+        let sid = opened["sid"].as_str().expect("a session").to_owned();
+        let polling = format!("{base}&sid={sid}");
+        let auth = format!("40{}", json!({ "token": token }));
+        client.post(&polling).body(auth).send().await.expect("sent");
+        // The server's first heartbeat may come before it, in a poll of its own.
+        loop {
+            let polled = client.get(&polling).send().await.expect("a reply").text().await.expect("text");
+            if polled.contains("40{") {
+                return Self { address, sid };
+            }
+            assert_eq!(polled, "2");
+            client.post(&polling).body("3").send().await.expect("sent");
         }
-        assert_eq!(polled, "2");
-        client.post(&polling).body("3").send().await.expect("sent");
     }
-    let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&sid={sid}");
-    let (mut stream, _) = connect_async(url).await.expect("a WebSocket");
-    stream.send(Message::text("2probe")).await.expect("sent");
-    let probed = stream.next().await.expect("an answer").expect("readable");
-    assert_eq!(probed.to_text().expect("text"), "3probe");
+
+    /// Begins to go over to a WebSocket, and is gone.
+    pub async fn vanish_while_upgrading(self) {
+        let Self { address, sid } = self;
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&sid={sid}");
+        let (mut stream, _) = connect_async(url).await.expect("a WebSocket");
+        stream.send(Message::text("2probe")).await.expect("sent");
+        let probed = stream.next().await.expect("an answer").expect("readable");
+        assert_eq!(probed.to_text().expect("text"), "3probe");
+    }
 }
