@@ -15,7 +15,8 @@ pub const TOPOLOGY: &str = "nats/topology.json";
 /// Each contract's file and what it should say.
 pub fn wanted() -> Result<[(&'static str, String); 2]> {
     // What depends on the deployment (replicas, size) is shown with its defaults.
-    let config = BrokerConfig { url: String::new(), replicas: 1, events_max_bytes: 8 << 30, dedup_seconds: 600 };
+    let config =
+        BrokerConfig { url: String::new(), login: None, replicas: 1, events_max_bytes: 8 << 30, dedup_seconds: 600 };
     let mut topology = serde_json::to_string_pretty(&Topology::of(&config)).map_err(Error::internal)?;
     topology.push('\n');
     Ok([(OPENAPI, api::specification()), (TOPOLOGY, topology)])

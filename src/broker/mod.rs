@@ -9,6 +9,7 @@ mod gauges;
 pub mod kv;
 pub mod link;
 pub mod live;
+mod login;
 pub mod publish;
 pub mod read;
 pub mod scan;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Stream};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event as ClientEvent, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, Event as ClientEvent, ServerAddr};
 
 use crate::config::BrokerConfig;
 use crate::domain::clock::random_bits;
@@ -64,15 +65,9 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
     let address: ServerAddr = config.url.parse().map_err(|error: std::io::Error| {
         Error::invalid("bad_configuration", "NATS_URL is no address of a broker").caused_by(error)
     })?;
-    // The client takes no credentials from a URL by itself.
-    let options = match (address.username(), address.password()) {
-        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
-        (Some(token), None) => ConnectOptions::with_token(token.to_owned()),
-        (None, _) => ConnectOptions::new(),
-    };
     let link = Link::new(config.events_max_bytes.unsigned_abs());
     let watched = link.clone();
-    let client = options
+    let client = login::options(&address, config.login.as_ref())
         .name("shoptalk")
         .connection_timeout(PATIENCE)
         .request_timeout(Some(PATIENCE))
@@ -96,7 +91,8 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
         .await
         .map_err(|error| match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                Error::invalid("bad_configuration", "the broker refuses the credentials of NATS_URL").caused_by(error)
+                Error::invalid("bad_configuration", "the broker refuses the user of NATS_URL or SHOPTALK_NATS_...")
+                    .caused_by(error)
             }
             _ => away().caused_by(error),
         })?;

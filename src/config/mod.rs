@@ -3,12 +3,14 @@
 //! [`SETTINGS`] is the whole list, with defaults and what each is for; the README's table is checked against it. Every
 //! fault is found and reported at once, by key. Nothing else in the crate reads the environment.
 
+mod login;
 mod source;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use login::Login;
 pub use source::Source;
 
 use crate::auth::password::Cost;
@@ -39,6 +41,15 @@ pub const SETTINGS: &[Setting] = &[
         "origins that may call from a browser, comma-separated, `*` for any; empty: same origin only",
     ),
     setting("NATS_URL", None, "nats://[user:password@]host:port of the broker (`dev`: starts its own)"),
+    setting("SHOPTALK_NATS_USER", Some("shoptalk"), "user of Shoptalk at the broker, unless `NATS_URL` names one"),
+    setting(
+        "SHOPTALK_NATS_PASSWORD",
+        Some(""),
+        "their password (`dev`: shoptalk); without it, and without a user in `NATS_URL`, there is no log-in",
+    ),
+    setting("SHOPTALK_NATS_SEED", Some(""), "seed (SU...) of a key pair to log in with instead of a password"),
+    setting("COMMERCE_NATS_USER", Some("commerce"), "user at the broker of `dev` that may publish order events"),
+    setting("COMMERCE_NATS_PASSWORD", Some(""), "their password (`dev`: commerce)"),
     setting("NATS_REPLICAS", Some("1"), "copies of each stream: 1, 3 or 5"),
     setting(
         "EVENTS_MAX_BYTES",
@@ -111,6 +122,8 @@ impl Cors {
 pub struct BrokerConfig {
     /// Its URL.
     pub url: String,
+    /// Who logs in, if the URL does not say.
+    pub login: Option<Login>,
     /// Copies of each stream.
     pub replicas: usize,
     /// Size of the event log at which clients are refused.
@@ -208,6 +221,7 @@ impl Config {
             http: HttpConfig { listen: SocketAddr::new(host, port), cors },
             broker: BrokerConfig {
                 url: read.prefixed("NATS_URL", &["nats://", "tls://"]),
+                login: read.login(),
                 replicas: read.one_of("NATS_REPLICAS", &[("1", 1), ("3", 3), ("5", 5)]),
                 events_max_bytes: read.within("EVENTS_MAX_BYTES", 1_048_576, i64::MAX),
                 dedup_seconds: read.within("DEDUP_SECONDS", 1, 86_400),
