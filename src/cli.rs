@@ -2,12 +2,11 @@
 
 mod check;
 mod dead;
+mod dev;
 mod users;
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,8 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Roles};
 use crate::config::{Config, Source};
-use crate::domain::clock::random_bits;
-use crate::embedded::{self, Embedded, NatsWanted, Wanted};
+use crate::embedded;
 use crate::error::{Error, Result};
 use crate::{contracts, telemetry};
 
@@ -107,7 +105,7 @@ pub fn run() -> ExitCode {
         Command::Guard { parent, program, args } => Err(Error::internal(embedded::guard(parent, program, args))),
         Command::Contracts { write } => contracts::run(write).map(|report| print(&format!("{report}\n"))),
         Command::Serve { roles, config } => block_on(serve(roles, config.as_deref())),
-        Command::Dev { data, config } => block_on(dev(&data, config.as_deref())),
+        Command::Dev { data, config } => block_on(dev::dev(&data, config.as_deref())),
         Command::Health { config } => block_on(health(config.as_deref())),
         Command::Dead { command, configured } => block_on(dead::dead(command, configured)),
         Command::Users { command, configured } => block_on(users::users(command, configured)),
@@ -152,85 +150,6 @@ async fn serve(roles: Roles, file: Option<&Path>) -> Result<()> {
         () = app.died() => {}
     }
     app.stop().await
-}
-
-async fn dev(data: &Path, file: Option<&Path>) -> Result<()> {
-    let mut source = Source::of_process(file)?;
-    source.default_to("HOST", "127.0.0.1");
-    source.default_to("CORS_ORIGIN", "*");
-    let mut stop = Stop::listen()?;
-    let wanted = Wanted {
-        data: data.to_owned(),
-        guard: std::env::current_exe().map_err(Error::internal)?,
-        nats: source.get("NATS_URL").is_none().then_some(NatsWanted { accounts: 0 }),
-        mongodb: source.get("MONGODB_URI").is_none(),
-    };
-    let servers = tokio::select! {
-        servers = Embedded::start(wanted) => servers?,
-        () = stop.asked() => return Ok(()),
-    };
-    let ran = Box::pin(dev_with(&servers, source, data, &mut stop)).await;
-    servers.stop().await;
-    ran
-}
-
-async fn dev_with(servers: &Embedded, mut source: Source, data: &Path, stop: &mut Stop) -> Result<()> {
-    if let Some(url) = servers.nats_url() {
-        source.default_to("NATS_URL", url);
-    }
-    if let Some(uri) = servers.mongodb_uri() {
-        source.default_to("MONGODB_URI", uri);
-    }
-    if source.get("JWT_SECRET").is_none() {
-        source.default_to("JWT_SECRET", kept_secret(&data.join("jwt-secret"))?);
-    }
-    let config = Config::read(&source)?;
-    telemetry::start(&config.log)?;
-    let app = Box::pin(App::start(&config, Roles::ALL)).await?;
-    let base = format!("http://{}", app.address);
-    print(&format!(
-        "\nShoptalk is ready.\n  API        {base}/api\n  docs       {base}/docs/\n  Socket.IO  {base}/socket.io/\n  WebSocket  ws://{}/ws\n  NATS       {}\n  MongoDB    {}\n  data       {}\nCtrl-C stops it.\n\n",
-        app.address,
-        without_password(&config.broker.url),
-        without_password(&config.store.uri),
-        data.display(),
-    ));
-    let died = tokio::select! {
-        () = stop.asked() => None,
-        () = app.died() => None,
-        what = servers.died() => Some(what),
-    };
-    let stopped = app.stop().await;
-    match died {
-        Some(what) => Err(Error::unavailable("server_died", what)),
-        None => stopped,
-    }
-}
-
-/// A URL fit to be shown.
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => url.to_owned(),
-    }
-}
-
-/// The secret that this data folder's tokens are signed with, made when there is none.
-fn kept_secret(path: &Path) -> Result<String> {
-    let fault = |error| Error::internal(error);
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let secret = format!("{:032x}{:032x}", random_bits(), random_bits());
-            file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
-            Ok(secret)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let mut secret = String::new();
-            std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut secret)).map_err(fault)?;
-            Ok(secret.trim().to_owned())
-        }
-        Err(error) => Err(fault(error)),
-    }
 }
 
 /// Asks `/readyz` on this machine; for a container's health check, so without a client library.

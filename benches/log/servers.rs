@@ -34,7 +34,7 @@ pub fn program() -> PathBuf {
 impl Servers {
     pub async fn start() -> Self {
         let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
-        let nats = Some(NatsWanted { accounts: ACCOUNTS });
+        let nats = Some(NatsWanted::Tenants(ACCOUNTS));
         let wanted = Wanted { data: data.clone(), guard: program(), nats, mongodb: true };
         let embedded = Embedded::start(wanted).await.expect("the servers start (try: make servers)");
         Self { embedded, data, next: AtomicUsize::new(0) }

@@ -12,6 +12,7 @@
 //! lost the last 9 to 54 ms of acknowledged writes, also those with `w: majority, j: true`; with it, none.
 
 mod child;
+mod nats;
 mod programs;
 mod setup;
 
@@ -46,12 +47,38 @@ pub struct Wanted {
 }
 
 /// How the nats-server is shared.
-#[derive(Debug, Clone, Copy)]
-pub struct NatsWanted {
-    /// 0: no accounts and no login, for development. Otherwise accounts `t0`, `t1`, ... with one user each, named like
-    /// the account and with that name as password, so that tests see nothing of each other; ports are then never the
-    /// usual ones.
-    pub accounts: usize,
+#[derive(Debug, Clone)]
+pub enum NatsWanted {
+    /// As in production, by the accounts of `nats/server.conf`.
+    Shop(Logins),
+    /// By so many tenants, so that tests see nothing of each other: accounts `t0`, `t1`, ... and for each its commerce
+    /// services `c0`, `c1`, ..., with one user each, named like the account and with that name as password. Ports are
+    /// then never the usual ones.
+    Tenants(usize),
+}
+
+/// Who may log in at a nats-server of one shop.
+#[derive(Debug, Clone)]
+pub struct Logins {
+    /// Shoptalk itself.
+    pub application: Credentials,
+    /// Services that publish order events, and may do nothing else.
+    pub commerce: Credentials,
+}
+
+/// A user and their password.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// Ports that must be these and no others; without one, the usual port or any free one is taken.
@@ -110,7 +137,7 @@ impl Embedded {
             .await?
             .ok_or_else(|| in_use(format!("servers of an earlier run still use {}", data.display())))?;
         let setup = Setup { data, guard, servers, deadline };
-        let usual = nats.is_none_or(|nats| nats.accounts == 0);
+        let usual = !matches!(nats, Some(NatsWanted::Tenants(_)));
         let port = |wanted: Option<u16>, usual_one| match wanted {
             Some(port) => Port::Fixed(port),
             None if usual => Port::Usual(usual_one),
@@ -118,7 +145,7 @@ impl Embedded {
         };
         let (nats, mongodb) = tokio::try_join!(
             async {
-                match nats {
+                match &nats {
                     Some(wanted) => setup.nats(wanted, port(ports.nats, 4222)).await.map(Some),
                     None => Ok(None),
                 }

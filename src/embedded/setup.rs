@@ -1,7 +1,6 @@
 //! How each server is started: its arguments, configuration and port, and how to know that it is ready.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::child::Child;
-use super::{NatsWanted, POLL, Server, programs};
+use super::{NatsWanted, POLL, Server, nats, programs};
+use crate::domain::clock::random_bits;
 use crate::error::{Error, Result};
 
 /// Starts of one server: the port that was free may be taken a moment later.
@@ -52,16 +52,19 @@ enum Ready {
 }
 
 impl Setup {
-    pub(super) async fn nats(&self, wanted: NatsWanted, port: Port) -> Result<Server> {
+    pub(super) async fn nats(&self, wanted: &NatsWanted, port: Port) -> Result<Server> {
         let program =
             programs::on_path("nats-server").map_or_else(|| programs::cached(programs::NATS_SERVER, "NATS_URL"), Ok)?;
         let folder = self.folder("nats")?;
-        let name = format!("shoptalk-{}", std::process::id());
+        // Of this server only: one process may start several, and each is to know its own.
+        let name = format!("shoptalk-{}-{:08x}", std::process::id(), random_bits() & 0xffff_ffff);
+        nats::adopt(&folder).map_err(Error::internal)?;
+        let variables = nats::variables(wanted)?;
         let start = |port| {
-            fs::write(folder.join("server.conf"), nats_config(&name, port, wanted.accounts))?;
+            fs::write(folder.join("server.conf"), nats::config(&name, port, wanted))?;
             Ok((vec!["-c".into(), "server.conf".into()], Ready::Greets(name.clone())))
         };
-        let (child, port) = self.run("nats", &program, port, start).await?;
+        let (child, port) = self.run("nats", &program, &variables, port, start).await?;
         Ok(Server { url: format!("nats://127.0.0.1:{port}"), child })
     }
 
@@ -80,7 +83,7 @@ impl Setup {
             let args = args.split_whitespace().map(OsString::from);
             Ok((args.chain([port.to_string().into()]).collect(), Ready::Accepts))
         };
-        let (child, port) = self.run("mongodb", &program, port, start).await?;
+        let (child, port) = self.run("mongodb", &program, &[], port, start).await?;
         Ok(Server { url: format!("mongodb://127.0.0.1:{port}/?directConnection=true"), child })
     }
 
@@ -95,6 +98,7 @@ impl Setup {
         &self,
         name: &'static str,
         program: &Path,
+        variables: &[(&str, String)],
         wanted: Port,
         start: impl Fn(u16) -> io::Result<(Vec<OsString>, Ready)>,
     ) -> Result<(Child, u16)> {
@@ -103,7 +107,8 @@ impl Setup {
         loop {
             let port = choose(wanted, attempt == 1).map_err(Error::internal)?;
             let (args, ready) = start(port).map_err(Error::internal)?;
-            let (command, from) = self.command(program, &args, &log).map_err(Error::internal)?;
+            let (mut command, from) = self.command(program, &args, &log).map_err(Error::internal)?;
+            command.envs(variables.iter().map(|(key, value)| (key, value)));
             let child = Child::spawn(name, command).await.map_err(|error| {
                 let shown = format!("{} cannot start {}", self.guard.display(), program.display());
                 Error::unavailable("server_not_started", shown).caused_by(error)
@@ -181,25 +186,6 @@ fn choose(wanted: Port, first_attempt: bool) -> io::Result<u16> {
     }
 }
 
-/// The folder is the child's working directory, so no path needs quoting here.
-fn nats_config(name: &str, port: u16, accounts: usize) -> String {
-    // Streams reserve their limits. Tests make many, which together may claim more than the disk has.
-    let limit = if accounts > 0 { ", max_file_store: 1TB" } else { "" };
-    let mut config = format!(
-        "# Written at every start.\nhost: \"127.0.0.1\"\nport: {port}\nserver_name: \"{name}\"\nmax_payload: 1MB\n\
-         jetstream {{ store_dir: \".\", sync_interval: always{limit} }}\n"
-    );
-    if accounts > 0 {
-        config.push_str("accounts {\n");
-        for t in 0..accounts {
-            let user = format!("{{ user: \"t{t}\", password: \"t{t}\" }}");
-            let _ = writeln!(config, "  t{t}: {{ jetstream: enabled, users: [ {user} ] }}");
-        }
-        config.push_str("}\n");
-    }
-    config
-}
-
 /// The last lines that were logged after `from`.
 fn tail(log: &Path, from: u64) -> String {
     let mut text = Vec::new();
@@ -212,17 +198,4 @@ fn tail(log: &Path, from: u64) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tests_get_accounts_and_development_gets_none() {
-        assert!(!nats_config("n", 1, 0).contains("accounts"));
-        let config = nats_config("n", 1, 2);
-        assert!(config.contains("  t1: { jetstream: enabled, users: [ { user: \"t1\", password: \"t1\" } ] }\n"));
-        assert!(!config.contains("t2"));
-    }
 }

@@ -12,7 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
 use shoptalk::config::{Config, Source};
 use shoptalk::domain::clock::random_bits;
-use shoptalk::embedded::{Embedded, NatsWanted, Ports, Wanted};
+use shoptalk::embedded::{Credentials, Embedded, Logins, NatsWanted, Ports, Wanted};
 use tokio::process::{Child, Command};
 
 use super::drill::within;
@@ -56,8 +56,9 @@ struct Part {
 
 impl Part {
     async fn start(&mut self) {
-        let nats = self.ports.nats.map(|_| NatsWanted { accounts: 0 });
-        let wanted = Wanted { data: self.data.clone(), guard: servers::program(), nats, mongodb: nats.is_none() };
+        let nats = self.ports.nats.map(|_| NatsWanted::Shop(logins()));
+        let mongodb = nats.is_none();
+        let wanted = Wanted { data: self.data.clone(), guard: servers::program(), nats, mongodb };
         let server = Embedded::start_on(wanted, self.ports).await;
         self.server = Some(server.expect("the server starts (try: make servers)"));
     }
@@ -126,6 +127,12 @@ pub struct Shape {
     pub instances: usize,
 }
 
+/// Who may log in at the broker of a cluster.
+fn logins() -> Logins {
+    let named = |name: &str| Credentials { user: name.to_owned(), password: name.to_owned() };
+    Logins { application: named("app"), commerce: named("shop") }
+}
+
 impl Cluster {
     /// Starts a broker, a database and this many instances.
     pub async fn start(name: &str, shape: Shape) -> Self {
@@ -136,7 +143,8 @@ impl Cluster {
         let mut database = part("database", Ports { nats: None, mongodb: Some(mongodb) });
         tokio::join!(broker.start(), database.start());
         let tenant = Tenant {
-            nats_url: format!("nats://127.0.0.1:{nats}"),
+            nats_url: format!("nats://app:app@127.0.0.1:{nats}"),
+            commerce_url: format!("nats://shop:shop@127.0.0.1:{nats}"),
             mongodb_uri: format!("mongodb://127.0.0.1:{mongodb}/?directConnection=true"),
             database: "drill".to_owned(),
         };

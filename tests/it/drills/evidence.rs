@@ -25,8 +25,7 @@ pub async fn database(tenant: &Tenant) -> mongodb::Database {
 
 /// The broker of a cluster, without Shoptalk.
 pub async fn broker(tenant: &Tenant) -> jetstream::Context {
-    let client = async_nats::connect(&tenant.nats_url).await.expect("a broker");
-    jetstream::new(client)
+    jetstream::new(tenant.broker().await)
 }
 
 /// Waits until MongoDB and every listener have what the log has. What takes longer than that is a violation.

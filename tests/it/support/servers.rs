@@ -18,6 +18,8 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug, Clone)]
 pub struct Tenant {
     pub nats_url: String,
+    /// The same broker for services that publish order events.
+    pub commerce_url: String,
     pub mongodb_uri: String,
     pub database: String,
 }
@@ -25,13 +27,23 @@ pub struct Tenant {
 impl Tenant {
     /// A connection of the test's own to its account.
     pub async fn broker(&self) -> async_nats::Client {
-        let address: async_nats::ServerAddr = self.nats_url.parse().expect("an address");
-        let word = |part: Option<&str>| part.expect("a login").to_owned();
-        async_nats::ConnectOptions::with_user_and_password(word(address.username()), word(address.password()))
-            .connect(address)
-            .await
-            .expect("the broker")
+        connect(&self.nats_url).await
     }
+
+    /// A connection of a service that publishes order events.
+    pub async fn commerce(&self) -> async_nats::Client {
+        connect(&self.commerce_url).await
+    }
+}
+
+/// A connection for the user of this URL, which the client does not take from it by itself.
+async fn connect(url: &str) -> async_nats::Client {
+    let address: async_nats::ServerAddr = url.parse().expect("an address");
+    let word = |part: Option<&str>| part.expect("a login").to_owned();
+    async_nats::ConnectOptions::with_user_and_password(word(address.username()), word(address.password()))
+        .connect(address)
+        .await
+        .expect("the broker")
 }
 
 /// The `shoptalk` program that belongs to these tests.
@@ -53,6 +65,7 @@ pub async fn tenant() -> Tenant {
     let mongodb = servers.mongodb_uri().expect("a MongoDB was started");
     Tenant {
         nats_url: nats.replace("nats://", &format!("nats://t{number}:t{number}@")),
+        commerce_url: nats.replace("nats://", &format!("nats://c{number}:c{number}@")),
         mongodb_uri: mongodb.to_owned(),
         database: format!("it_{}_{number}", std::process::id()),
     }
@@ -60,12 +73,8 @@ pub async fn tenant() -> Tenant {
 
 async fn start() -> Embedded {
     remove_leftovers();
-    let wanted = Wanted {
-        data: scratch("servers"),
-        guard: program(),
-        nats: Some(NatsWanted { accounts: ACCOUNTS }),
-        mongodb: true,
-    };
+    let wanted =
+        Wanted { data: scratch("servers"), guard: program(), nats: Some(NatsWanted::Tenants(ACCOUNTS)), mongodb: true };
     Embedded::start(wanted).await.expect("the servers for the tests start (try: make servers)")
 }
 
