@@ -9,6 +9,7 @@ mod chat;
 mod contracts;
 mod conversations;
 mod crash;
+mod credentials;
 mod drills;
 mod guarantees;
 mod history;
