@@ -40,7 +40,7 @@ struct ParticipantChange {
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 struct SettingsChange {
-    /// Until when it makes no noise (RFC 3339); null ends that.
+    /// Until when it makes no noise (RFC 3339, from 1970 to 9999); null ends that.
     muted_until: MaybeUndefined<Text>,
     /// Whether it is put away.
     archived: Option<bool>,
@@ -55,7 +55,10 @@ impl SettingsChange {
             // A time that is over.
             MaybeUndefined::Null => Some(Timestamp::zero()),
             MaybeUndefined::Value(text) => Some(Timestamp::parse(&text).ok_or_else(|| {
-                Error::invalid("malformed_muted_until", "mutedUntil must be a time in RFC 3339, or null")
+                Error::invalid(
+                    "malformed_muted_until",
+                    "mutedUntil must be a time in RFC 3339 from 1970 to 9999, or null",
+                )
             })?),
         };
         Ok(ChangeSetting { muted_until, archived: self.archived, pinned: self.pinned })

@@ -108,7 +108,14 @@ async fn bad_openings_and_changes_have_their_reasons() {
     assert_eq!(reason(&ana.patch(&path, &json!({ "title": "x" })).await), (403, "not_allowed"));
     assert_eq!(reason(&ana.patch(&path, &json!({ "closed": true })).await), (403, "not_allowed"));
     let settings = format!("{path}/settings");
-    assert_eq!(reason(&ana.patch(&settings, &json!({ "mutedUntil": "soon" })).await), (400, "malformed_muted_until"));
+    // The last two are in another year in UTC, one that cannot be written.
+    for until in ["soon", "0000-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"] {
+        let refused = ana.patch(&settings, &json!({ "mutedUntil": until })).await;
+        assert_eq!(reason(&refused), (400, "malformed_muted_until"), "{until}");
+    }
+    let (status, kept) = ana.patch(&settings, &json!({ "mutedUntil": "9999-12-31T23:59:59.999Z" })).await;
+    assert_eq!((status, &kept["mutedUntil"]), (200, &json!("9999-12-31T23:59:59.999Z")));
+    assert_eq!(world.dead_letters().await, 0, "all that was taken can be read");
     assert_eq!(reason(&ana.patch(&settings, &json!({ "archived": "yes" })).await), (400, "malformed_request"));
     assert_eq!(reason(&agent.patch(&settings, &json!({ "archived": true })).await), (403, "not_a_participant"));
     for (query, expected) in

@@ -116,6 +116,22 @@ impl World {
         page["items"].as_array().cloned().expect("a page has items")
     }
 
+    /// How many deliveries were given up once both consumers have come to the end of the log.
+    pub async fn dead_letters(&self) -> u64 {
+        let jetstream = async_nats::jetstream::new(self.tenant.broker().await);
+        let log = jetstream.get_stream("EVENTS").await.expect("the stream");
+        let left = async || {
+            let mut left = 0;
+            for name in ["persist", "notify"] {
+                let info = log.consumer_info(name).await.expect("a consumer");
+                left += info.num_pending + u64::try_from(info.num_ack_pending).expect("a count");
+            }
+            left
+        };
+        super::until("the end of the log", left, |left| *left == 0).await;
+        jetstream.get_stream("DEAD").await.expect("the stream").get_info().await.expect("its state").state.messages
+    }
+
     /// Stops the instance in good order.
     pub async fn stop(mut self) {
         self.app.take().expect("it runs").stop().await.expect("a clean stop");
