@@ -266,10 +266,14 @@ impl Ears {
                 self.typists.observe(&stored);
                 self.hub.push(&stored);
             }
-            Tailed::Passed(seq) => self.hub.passed(seq),
+            Tailed::Passed(seq) => {
+                self.lookup.passed(seq);
+                self.hub.passed(seq);
+            }
             // What lies before this was not heard: whoever is kept right by the tail may be wrong from here on.
             Tailed::Begins(seq) => {
                 self.forget();
+                self.lookup.passed(seq);
                 self.hub.begin_anew(seq);
             }
         }

@@ -1,15 +1,16 @@
 //! Changing messages that were sent: editing, deleting, emoji, pins.
 //!
-//! What is so already is answered without an event, so a change may be asked for again. The limits are checked against what
-//! this instance knows, which may be a moment behind what another one has just accepted; whatever is stored comes to the
-//! same everywhere all the same, see `domain::state`.
+//! What is so already is answered without an event, so a change may be asked for again; that it is so this instance says only
+//! once it has heard of everything that the log has. The limits are checked against what it knows and what it has in hand,
+//! which may be a moment behind what another one has just accepted; whatever is stored comes to the same everywhere all the
+//! same, see `domain::state`.
 
 use std::sync::Arc;
 
 use super::Commands;
 use super::directory::Entry;
 use super::limits::InHand;
-use super::lookup::{OnItsWay, Touched};
+use super::touched::{Begun, OnItsWay, Touched};
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
 use crate::broker::subject::Filter;
@@ -72,8 +73,14 @@ pub struct Changing {
     conversation_id: ConversationId,
     message_id: MessageId,
     touched: Arc<Touched>,
-    pending: Option<(Pending, Body, OnItsWay)>,
-    in_hand: InHand,
+    pending: Option<(InLine, InHand)>,
+}
+
+/// An event in line, and what it does.
+struct InLine {
+    pending: Pending,
+    body: Body,
+    on_its_way: OnItsWay,
 }
 
 /// A message that is as it was asked for.
@@ -92,18 +99,17 @@ pub struct Changed {
 impl Changing {
     /// Waits until the log has it.
     pub async fn stored(self) -> Result<Changed> {
-        let Self { conversation_id, message_id, touched, pending, in_hand } = self;
+        let Self { conversation_id, message_id, touched, pending } = self;
         let seq = match pending {
             None => None,
-            Some((pending, body, on_its_way)) => {
+            Some((InLine { pending, body, on_its_way }, in_hand)) => {
                 let seq = pending.stored().await?.seq;
                 // The tail brings it as well; whoever did it need not wait for that.
                 touched.apply(seq, &body);
-                drop(on_its_way);
+                drop((on_its_way, in_hand));
                 Some(seq)
             }
         };
-        drop(in_hand);
         Ok(Changed { conversation_id, message_id, seq, state: touched.look(MessageState::clone)? })
     }
 }
@@ -118,28 +124,49 @@ impl Commands {
     ) -> Result<Changing> {
         let now = self.clock.now();
         actor.check_expiry(now)?;
-        let ChangeMessage { conversation_id, message_id, what } = change;
-        let entry = self.directory.for_participant(conversation_id, actor.user_id).await?;
+        let entry = self.directory.for_participant(change.conversation_id, actor.user_id).await?;
         let in_hand = self.limits.admit(actor.user_id, now)?;
+        let (conversation_id, message_id) = (change.conversation_id, change.message_id);
+        match self.begin_change(actor, &entry, change, trace).await {
+            Ok((touched, Some(pending))) => {
+                let pending = Some((pending, in_hand));
+                Ok(Changing { conversation_id, message_id, touched, pending })
+            }
+            Ok((touched, None)) => Ok(Changing { conversation_id, message_id, touched, pending: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks a change and puts it in line, unless it is so already.
+    async fn begin_change(
+        &self,
+        actor: &Actor,
+        entry: &Entry,
+        change: ChangeMessage,
+        trace: Option<TraceContext>,
+    ) -> Result<(Arc<Touched>, Option<InLine>)> {
+        let ChangeMessage { conversation_id, message_id, what } = change;
+        let now = self.clock.now();
         if let What::Edit { mentions: Some(mentions), .. } = &what {
-            require_there(&entry, mentions)?;
+            require_there(entry, mentions)?;
         }
         let from = entry.sight(actor.user_id).from;
-        let touched = self.lookup.find(conversation_id, message_id, from).await?;
+        let mut touched = self.lookup.find(conversation_id, message_id, from).await?;
         let own = touched.look(|state| state.message.sender_id == actor.user_id)?;
         let act = act(&what, own);
         entry.require(actor, act)?;
         if act.addresses() {
             self.require_heard(actor.user_id, &entry.conversation).await?;
         }
-        let on_its_way = touched.begin(actor.user_id)?;
-        let wanted = touched.look(|state| {
-            let body = state.change(&what, actor.user_id, now, self.editable)?;
-            Ok::<_, Error>(body.map(|body| (state.seq, body)))
-        })??;
-        let Some((seq, body)) = wanted else {
-            return Ok(Changing { conversation_id, message_id, touched, pending: None, in_hand });
-        };
+        let plan = |state: &MessageState| state.change(&what, actor.user_id, now, self.editable);
+        let mut begun = touched.begin(actor.user_id, false, plan)?;
+        if begun.is_none() {
+            // Another instance may have stored the opposite a moment ago. Whoever cannot find out says it once more.
+            let insist = !self.lookup.is_up_to_date().await?;
+            touched = self.lookup.find(conversation_id, message_id, from).await?;
+            begun = touched.begin(actor.user_id, insist, plan)?;
+        }
+        let Some(Begun { seq, body, on_its_way }) = begun else { return Ok((touched, None)) };
         if what == (What::Pin { on: true }) {
             self.require_room_for_a_pin(conversation_id).await?;
         }
@@ -149,7 +176,7 @@ impl Commands {
         };
         let event = self.event(actor.user_id, recipients, body);
         let pending = self.publisher.enqueue(&event, trace)?;
-        Ok(Changing { conversation_id, message_id, touched, pending: Some((pending, event.body, on_its_way)), in_hand })
+        Ok((touched, Some(InLine { pending, body: event.body, on_its_way })))
     }
 
     /// A message as this user is shown it: what it quotes says what that says now, or nothing if nobody can tell.

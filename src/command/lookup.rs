@@ -7,31 +7,30 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use tokio::sync::watch;
 
+use super::touched::Touched;
 use crate::broker::Broker;
 use crate::broker::subject::Filter;
 use crate::domain::changing::unknown_message;
 use crate::domain::event::{Body, Stored};
-use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::state::MessageState;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::store::Store;
 
 /// Bytes of messages kept, about.
 const BYTES: u64 = 32 << 20;
-/// What a message takes beside its words and emoji, about.
-const BESIDE: usize = 512;
 /// Events of a conversation that are read to know a recent message.
 const RECENT: usize = 1_000;
 /// Events of a conversation that MongoDB may not have, at most.
 const UNPROJECTED: usize = 10_000;
-/// Events that wait for a message to be read, at most.
-const WAITING: usize = 64;
-/// Changes of one user to one message that are not stored yet, at most: the limits are checked against what is stored.
-const IN_HAND: usize = 8;
+/// How long the tail is waited for.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The places of recent messages.
 #[derive(Debug, Default)]
@@ -56,111 +55,6 @@ impl Places {
     }
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    /// Nothing while it is being read.
-    state: Option<MessageState>,
-    /// What happened to it meanwhile.
-    waiting: Vec<(u64, Body)>,
-    /// Whose changes are on their way to the log.
-    in_hand: Vec<UserId>,
-    /// What the cache was told last that it takes.
-    weighed: usize,
-}
-
-/// A message that somebody has touched.
-#[derive(Debug, Default)]
-pub struct Touched(Mutex<Known>);
-
-/// A change on its way; it counts until this is dropped.
-#[derive(Debug)]
-#[must_use = "it counts until it is dropped"]
-pub struct OnItsWay {
-    touched: Arc<Touched>,
-    user: UserId,
-}
-
-impl Drop for OnItsWay {
-    fn drop(&mut self) {
-        let mut known = self.touched.known();
-        if let Some(place) = known.in_hand.iter().position(|user| *user == self.user) {
-            known.in_hand.swap_remove(place);
-        }
-    }
-}
-
-impl Touched {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Every change under this lock is complete before it can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks at the message as it is now.
-    pub fn look<T>(&self, look: impl FnOnce(&MessageState) -> T) -> Result<T> {
-        self.known().state.as_ref().map(look).ok_or_else(unknown_message)
-    }
-
-    /// One more change of a user; too many at once are refused.
-    pub fn begin(self: &Arc<Self>, user: UserId) -> Result<OnItsWay> {
-        let mut known = self.known();
-        if known.in_hand.iter().filter(|busy| **busy == user).count() >= IN_HAND {
-            return Err(Error::new(Code::RateLimited, "too_many_in_flight", "wait until your changes are stored")
-                .retry_after(std::time::Duration::from_millis(100)));
-        }
-        known.in_hand.push(user);
-        Ok(OnItsWay { touched: self.clone(), user })
-    }
-
-    /// Takes over what happened to it; says whether there is room for more while it is being read.
-    pub fn apply(&self, seq: u64, body: &Body) -> bool {
-        let mut known = self.known();
-        if let Some(state) = &mut known.state {
-            state.apply(seq, body);
-            state.forget_wordings();
-            true
-        } else {
-            known.waiting.push((seq, body.clone()));
-            known.waiting.len() < WAITING
-        }
-    }
-
-    fn fill(&self, mut state: MessageState) {
-        let mut known = self.known();
-        for (seq, body) in known.waiting.drain(..) {
-            state.apply(seq, &body);
-        }
-        state.forget_wordings();
-        known.state.get_or_insert(state);
-    }
-
-    /// What it takes, for the cache.
-    fn weigh(&self) -> u32 {
-        let mut known = self.known();
-        known.weighed = known.bytes();
-        u32::try_from(known.weighed).unwrap_or(u32::MAX)
-    }
-
-    /// Whether it takes much more than the cache was told.
-    fn has_outgrown(&self) -> bool {
-        let known = self.known();
-        known.bytes() > 2 * known.weighed
-    }
-}
-
-impl Known {
-    fn bytes(&self) -> usize {
-        let words = |state: &MessageState| {
-            let mentions = state.mentions().len() + state.hidden.len();
-            state.text().len() + mentions * 32 + state.edits.len() * 96 + state.reactions.len() * 128
-        };
-        let waiting = self.waiting.iter().map(|(_, body)| match body {
-            Body::Edit(edit) => BESIDE + edit.text.len(),
-            _ => BESIDE,
-        });
-        BESIDE + self.state.as_ref().map_or(0, words) + waiting.sum::<usize>()
-    }
-}
-
 /// The lookup; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lookup {
@@ -170,6 +64,8 @@ pub struct Lookup {
     limit: usize,
     places: Arc<Mutex<Places>>,
     touched: Cache<MessageId, Arc<Touched>>,
+    /// How far the tail is.
+    position: Arc<watch::Sender<u64>>,
 }
 
 impl Lookup {
@@ -177,7 +73,8 @@ impl Lookup {
     #[must_use]
     pub fn new(broker: Broker, store: Store, limit: usize) -> Self {
         let touched = Cache::builder().max_capacity(BYTES).weigher(|_, one: &Arc<Touched>| one.weigh()).build();
-        Self { broker, store, limit, places: Arc::default(), touched }
+        let position = Arc::new(watch::Sender::new(0));
+        Self { broker, store, limit, places: Arc::default(), touched, position }
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -199,6 +96,20 @@ impl Lookup {
                 self.weigh(id, &touched);
             }
         }
+        self.passed(stored.seq);
+    }
+
+    /// The tail is this far.
+    pub fn passed(&self, seq: u64) {
+        self.position.send_replace(seq);
+    }
+
+    /// Waits until everything that the log has by now was heard of here; says whether it came to that.
+    pub async fn is_up_to_date(&self) -> Result<bool> {
+        let head = self.broker.head().await?;
+        let mut position = self.position.subscribe();
+        let waited = tokio::time::timeout(CATCH_UP, position.wait_for(|at| *at >= head)).await;
+        Ok(matches!(waited, Ok(Ok(_))))
     }
 
     /// Tells the cache what a message takes by now, unless it has let go of it.
@@ -225,7 +136,7 @@ impl Lookup {
     async fn touched(&self, conversation: ConversationId, id: MessageId) -> Result<Arc<Touched>> {
         // In the cache first and read then: what happens in between waits for it there.
         let touched = self.touched.get_with(id, Arc::default);
-        if touched.known().state.is_some() {
+        if touched.is_read() {
             return Ok(touched);
         }
         match self.read(conversation, id).await {
@@ -287,7 +198,7 @@ mod tests {
     use crate::domain::change::Edit;
     use crate::domain::clock::Timestamp;
     use crate::domain::event::{Event, VERSION};
-    use crate::domain::ids::EventId;
+    use crate::domain::ids::{EventId, UserId};
     use crate::domain::message::{Kind, Message};
 
     const ID: MessageId = MessageId::from_bits(4);
@@ -376,22 +287,5 @@ mod tests {
         assert!(touched.has_outgrown());
         assert!(touched.weigh() > small + 8_000);
         assert!(!touched.has_outgrown());
-    }
-
-    #[test]
-    fn whoever_reads_for_ever_is_not_waited_for() {
-        let touched = Touched::default();
-        let taken = (0..1_000).take_while(|seq| touched.apply(*seq, &edit("again"))).count();
-        assert_eq!(taken, WAITING - 1);
-    }
-
-    #[test]
-    fn somebody_has_only_so_many_changes_in_hand() {
-        let touched = Arc::<Touched>::default();
-        let mut in_hand: Vec<OnItsWay> = (0..IN_HAND).map(|_| touched.begin(ANA).expect("not too many")).collect();
-        assert_eq!(touched.begin(ANA).err().map(|error| error.reason()), Some("too_many_in_flight"));
-        assert!(touched.begin(UserId::from_bits(2)).is_ok(), "others are free");
-        in_hand.pop();
-        assert!(touched.begin(ANA).is_ok());
     }
 }

@@ -17,6 +17,7 @@ pub mod receipts;
 pub mod resends;
 pub mod settings;
 mod states;
+pub mod touched;
 pub mod typing;
 
 use std::sync::Arc;

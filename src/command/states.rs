@@ -46,8 +46,8 @@ impl Commands {
         let now = self.clock.now();
         actor.check_expiry(now)?;
         let mut entry = self.directory.find(id).await?.ok_or_else(foreign)?;
-        // What this instance knows may be a moment old: nobody is refused for that.
-        if decide(&entry).is_err() {
+        // What this instance knows may be a moment old: nobody is refused for that, nor told that something is so already.
+        if !matches!(decide(&entry), Ok(Some(_))) {
             entry = self.directory.renewed(id).await?.ok_or_else(foreign)?;
         }
         for attempt in 0..ATTEMPTS {

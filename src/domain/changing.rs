@@ -52,6 +52,15 @@ pub enum What {
     },
 }
 
+/// What the log has to say for something to be so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The event.
+    pub body: Body,
+    /// It is not so already.
+    pub news: bool,
+}
+
 /// The answer for a message that does not exist, or not for this caller.
 #[must_use]
 pub fn unknown_message() -> Error {
@@ -79,14 +88,8 @@ impl MessageState {
         self.seq > from && !self.is_hidden_from(user)
     }
 
-    /// What the log has to say for this to be so; nothing if it is so already.
-    pub fn change(
-        &self,
-        what: &What,
-        user: UserId,
-        now: Timestamp,
-        editable: Option<Duration>,
-    ) -> Result<Option<Body>> {
+    /// What the log has to say for this to be so, and whether it has not said that yet.
+    pub fn change(&self, what: &What, user: UserId, now: Timestamp, editable: Option<Duration>) -> Result<Planned> {
         match what {
             What::Delete(scope) => return self.deletion(*scope, user, now),
             _ if self.is_hidden_from(user) => return Err(unknown_message()),
@@ -96,20 +99,22 @@ impl MessageState {
         match what {
             What::Edit { text, mentions } => self.edit(text, mentions.as_deref(), user, now, editable),
             What::React { emoji, on } => self.reaction(*emoji, *on, user),
-            What::Pin { on } if *on == self.is_pinned() => Ok(None),
-            What::Pin { on } => Ok(Some(Body::Pin(Pin {
-                message_id: self.message.id,
-                conversation_id: self.message.conversation_id,
-                message_seq: self.seq,
-                user_id: user,
-                on: *on,
-                at: now,
-            }))),
+            What::Pin { on } => {
+                let pin = Pin {
+                    message_id: self.message.id,
+                    conversation_id: self.message.conversation_id,
+                    message_seq: self.seq,
+                    user_id: user,
+                    on: *on,
+                    at: now,
+                };
+                Ok(Planned { body: Body::Pin(pin), news: *on != self.is_pinned() })
+            }
             What::Delete(_) => unreachable!("handled above"),
         }
     }
 
-    fn deletion(&self, scope: Scope, user: UserId, now: Timestamp) -> Result<Option<Body>> {
+    fn deletion(&self, scope: Scope, user: UserId, now: Timestamp) -> Result<Planned> {
         let done = match scope {
             Scope::Me => self.is_hidden_from(user),
             Scope::Everybody if self.is_hidden_from(user) => return Err(unknown_message()),
@@ -117,18 +122,16 @@ impl MessageState {
             Scope::Everybody if self.message.kind != Kind::Text => return Err(not_allowed()),
             Scope::Everybody => self.deleted.is_some(),
         };
-        let deletion = || {
-            Body::Deletion(Deletion {
-                message_id: self.message.id,
-                conversation_id: self.message.conversation_id,
-                message_seq: self.seq,
-                sender_id: self.message.sender_id,
-                deleted_by: user,
-                scope,
-                deleted_at: now,
-            })
+        let deletion = Deletion {
+            message_id: self.message.id,
+            conversation_id: self.message.conversation_id,
+            message_seq: self.seq,
+            sender_id: self.message.sender_id,
+            deleted_by: user,
+            scope,
+            deleted_at: now,
         };
-        Ok((!done).then(deletion))
+        Ok(Planned { body: Body::Deletion(deletion), news: !done })
     }
 
     fn edit(
@@ -138,41 +141,38 @@ impl MessageState {
         user: UserId,
         now: Timestamp,
         editable: Option<Duration>,
-    ) -> Result<Option<Body>> {
+    ) -> Result<Planned> {
         if self.message.sender_id != user || self.message.kind != Kind::Text {
             return Err(not_allowed());
         }
         let mentions = mentions.unwrap_or_else(|| self.mentions());
-        if text.as_str() == self.text() && mentions == self.mentions() {
-            return Ok(None);
-        }
+        let news = text.as_str() != self.text() || mentions != self.mentions();
         let age = u128::try_from(now.millis().saturating_sub(self.message.created_at.millis())).unwrap_or(0);
-        if editable.is_some_and(|limit| age > limit.as_millis()) {
+        if news && editable.is_some_and(|limit| age > limit.as_millis()) {
             return Err(Error::new(Code::Conflict, "edit_too_late", "this message is too old to be edited"));
         }
-        if self.edits.len() >= EDIT_LIMIT {
+        if news && self.edits.len() >= EDIT_LIMIT {
             return Err(too_many_edits("a message can be edited 50 times"));
         }
         let wordings: usize = self.wordings().map(|(text, ..)| text.len()).sum();
-        if self.let_go + wordings + text.as_str().len() > WORDINGS_LIMIT {
+        if news && self.let_go + wordings + text.as_str().len() > WORDINGS_LIMIT {
             return Err(too_many_edits("all wordings of a message together can take 128 KiB"));
         }
-        Ok(Some(Body::Edit(Edit {
+        let edit = Edit {
             message_id: self.message.id,
             conversation_id: self.message.conversation_id,
             message_seq: self.seq,
             text: text.to_string(),
             mentions: mentions.to_vec(),
             edited_at: now,
-        })))
+        };
+        Ok(Planned { body: Body::Edit(edit), news })
     }
 
-    fn reaction(&self, emoji: Emoji, on: bool, user: UserId) -> Result<Option<Body>> {
+    fn reaction(&self, emoji: Emoji, on: bool, user: UserId) -> Result<Planned> {
         let own = self.reactions.get(&(emoji.as_str().to_owned(), user));
-        if own.is_some_and(|own| own.on) == on {
-            return Ok(None);
-        }
-        if on {
+        let news = own.is_some_and(|own| own.on) != on;
+        if news && on {
             let there = |known: &&str| *known == emoji.as_str();
             let sorts: BTreeSet<&str> =
                 self.reactions.iter().filter(|(_, one)| one.on).map(|((known, _), _)| known.as_str()).collect();
@@ -184,14 +184,15 @@ impl MessageState {
                 return Err(too_many_reactions("you have tried 50 different emoji on this message"));
             }
         }
-        Ok(Some(Body::Reaction(Reaction {
+        let reaction = Reaction {
             message_id: self.message.id,
             conversation_id: self.message.conversation_id,
             message_seq: self.seq,
             user_id: user,
             emoji: emoji.to_string(),
             on,
-        })))
+        };
+        Ok(Planned { body: Body::Reaction(reaction), news })
     }
 
     /// It as a message of this user quotes it.
@@ -278,8 +279,7 @@ mod tests {
     fn done(state: &mut MessageState, what: &What, user: UserId, now: Timestamp) -> Result<bool, &'static str> {
         let seq = 100 + state.edits.len() as u64 + state.reactions.len() as u64 + state.hidden.len() as u64;
         match state.change(what, user, now, QUARTER) {
-            Ok(Some(body)) => Ok(state.apply(seq, &body)),
-            Ok(None) => Ok(false),
+            Ok(Planned { body, news }) => Ok(news && state.apply(seq, &body)),
             Err(error) => Err(error.reason()),
         }
     }
@@ -375,11 +375,11 @@ mod tests {
         let mut state = said(Kind::Text);
         let mut tried = 0;
         for (seq, emoji) in (100..).step_by(2).zip(emojis::iter()) {
-            let Ok(Some(body)) = state.change(&react(emoji.as_str(), true), BEN, SAID, None) else { break };
-            state.apply(seq, &body);
-            let off =
-                state.change(&react(emoji.as_str(), false), BEN, SAID, None).expect("allowed").expect("it was on");
-            state.apply(seq + 1, &off);
+            let Ok(on) = state.change(&react(emoji.as_str(), true), BEN, SAID, None) else { break };
+            state.apply(seq, &on.body);
+            let off = state.change(&react(emoji.as_str(), false), BEN, SAID, None).expect("allowed");
+            assert!(off.news, "it was on");
+            state.apply(seq + 1, &off.body);
             tried += 1;
         }
         assert_eq!(tried, OWN_EMOJI_LIMIT);

@@ -31,5 +31,6 @@ mod rights;
 mod shown;
 mod shutdown;
 mod socketio;
+mod succession;
 mod typing;
 mod unread;

@@ -1,0 +1,137 @@
+//! One change right after another: over one socket, and at two instances of which one has not heard of the first yet.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use shoptalk::app::{App, Roles};
+use shoptalk::config::{Config, Source};
+
+use crate::support::client::Person;
+use crate::support::messages::{change, edit, pin, react, shown};
+use crate::support::proxy::Proxy;
+use crate::support::until;
+use crate::support::world::{World, settings};
+
+const GATEWAY: Roles = Roles { gateway: true, worker: false };
+
+/// A further instance, and its way to the broker.
+async fn behind_a_proxy(world: &World) -> (App, Proxy) {
+    let proxy = Proxy::to(&world.tenant.nats_url).await;
+    let mut all = settings(&world.tenant);
+    all.retain(|(key, _)| key != "NATS_URL");
+    all.push(("NATS_URL".into(), proxy.url()));
+    let config = Config::read(&Source::from_pairs(all)).expect("a good configuration");
+    (Box::pin(App::start(&config, GATEWAY)).await.expect("an instance starts"), proxy)
+}
+
+async fn group(owner: &Person, others: &[&Person]) -> String {
+    let ids: Vec<&str> = others.iter().map(|other| other.id.as_str()).collect();
+    let (status, opened) = owner.post("/api/conversations", &json!({ "kind": "group", "participants": ids })).await;
+    assert_eq!(status, 201, "{opened}");
+    opened["id"].as_str().expect("an id").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_at_once_is_taken_back() {
+    let world = World::start().await;
+    let (ana, _, conversation) = world.pair().await;
+    let mut hers = ana.socket().await;
+    for _ in 0..5 {
+        let id = ana.say(&conversation, "first").await["id"].clone();
+        let with = |more: Value| change(&conversation, &id, more);
+        for (event, there, back) in [
+            ("react", json!({ "emoji": "👍" }), json!({ "emoji": "👍", "on": false })),
+            ("pinMessage", json!({ "on": true }), json!({ "on": false })),
+            ("editMessage", json!({ "text": "second" }), json!({ "text": "first" })),
+        ] {
+            let one = hers.ask(event, &with(there)).await;
+            let two = hers.ask(event, &with(back)).await;
+            let (one, two) = (hers.answer(one).await, hers.answer(two).await);
+            assert!(one["data"]["seq"].as_u64() < two["data"]["seq"].as_u64(), "{event}: {one} {two}");
+        }
+        let found = shown(&ana, &conversation, &id).await;
+        assert_eq!((&found["text"], found.get("reactions"), found.get("pinnedAt")), (&json!("first"), None, None));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_right_after_a_deletion_is_refused() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let (mut hers, mut his) = (ana.socket().await, ben.socket().await);
+    for _ in 0..5 {
+        let id = ana.say(&conversation, "secret").await["id"].clone();
+        let gone = hers.ask("deleteMessage", &change(&conversation, &id, json!({}))).await;
+        let late = [
+            hers.ask("editMessage", &change(&conversation, &id, json!({ "text": "a secret" }))).await,
+            hers.ask("react", &change(&conversation, &id, json!({ "emoji": "👍" }))).await,
+            hers.ask("pinMessage", &change(&conversation, &id, json!({}))).await,
+        ];
+        assert_eq!(hers.answer(gone).await["ok"], true);
+        for ack in late {
+            let refused = hers.answer(ack).await;
+            assert_eq!(refused["error"]["reason"], "message_deleted", "{refused}");
+        }
+        assert_eq!(his.next("messageDeleted").await["messageId"], id);
+    }
+    assert!(his.drain("messageEdited").await.is_empty(), "the words do not come back");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_has_not_heard_yet_does_not_say_that_it_is_so_already() {
+    let world = World::start().await;
+    let (late, link) = behind_a_proxy(&world).await;
+    let (ana, _, conversation) = world.pair().await;
+    let there = ana.at(late.address);
+    let id = ana.say(&conversation, "first").await["id"].clone();
+    for round in 0..3 {
+        // The other instance knows the message, and then hears nothing more of it.
+        let (status, known) = react(&there, Method::DELETE, &conversation, &id, "👍").await;
+        assert_eq!((status, known.get("seq")), (200, None), "{known}");
+        link.hold_log();
+        assert_eq!(react(&ana, Method::PUT, &conversation, &id, "👍").await.0, 200);
+        let (status, done) = react(&there, Method::DELETE, &conversation, &id, "👍").await;
+        assert_eq!((status, done["seq"].is_u64()), (200, true), "{done}");
+        let found = shown(&ana, &conversation, &id).await;
+        assert_eq!(found.get("reactions"), None, "round {round}");
+        link.heal();
+    }
+    // The same with words and pins.
+    link.hold_log();
+    assert_eq!(edit(&ana, &conversation, &id, "second").await.0, 200);
+    assert_eq!(pin(&ana, Method::PUT, &conversation, &id).await.0, 200);
+    assert!(edit(&there, &conversation, &id, "first").await.1["editedAt"].is_string());
+    assert!(pin(&there, Method::DELETE, &conversation, &id).await.1["seq"].is_u64());
+    link.heal();
+    let found = shown(&ana, &conversation, &id).await;
+    assert_eq!((&found["text"], found.get("pinnedAt")), (&json!("first"), None), "{found}");
+    // What is so already is nothing new once that is known for certain.
+    let again = async || react(&there, Method::DELETE, &conversation, &id, "👍").await;
+    until("an answer that needs no event", again, |(status, done)| *status == 200 && done.get("seq").is_none()).await;
+    late.stop().await.expect("a clean stop");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_another_instance_has_just_left_is_not_taken_for_the_one_there_is() {
+    let world = World::start().await;
+    let (late, link) = behind_a_proxy(&world).await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let there = ana.at(late.address);
+    let place = group(&ana, &[&ben]).await;
+    let path = format!("/api/conversations/{place}");
+    assert_eq!(there.get(&path).await.0, 200);
+    link.hold_log();
+    let brings = json!({ "userIds": [cleo.id] });
+    assert_eq!(ana.post(&format!("{path}/participants"), &brings).await.0, 200);
+    assert_eq!(there.delete(&format!("{path}/participants/{}", cleo.id)).await.0, 204);
+    assert_eq!(ana.patch(&path, &json!({ "closed": true })).await.0, 200);
+    assert_eq!(there.patch(&path, &json!({ "closed": false })).await.1.get("closedAt"), None);
+    let (_, found) = ana.get(&path).await;
+    let inside = found["participants"].as_array().map(Vec::len);
+    assert_eq!((inside, found.get("closedAt")), (Some(2), None), "{found}");
+    link.heal();
+    late.stop().await.expect("a clean stop");
+    world.stop().await;
+}
