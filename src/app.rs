@@ -249,9 +249,12 @@ struct Ears {
 impl Ears {
     /// Takes what the tail brings to each of them.
     fn hear(&self, mut tailed: Tailed) {
-        // Whom an event concerns is settled before anybody looks at it.
-        if let Tailed::Event(stored, _) = &mut tailed {
-            self.roster.lock().unwrap_or_else(PoisonError::into_inner).follow(stored);
+        // Whom an event concerns, and what of it, is settled before anybody looks at it.
+        if let Tailed::Event(stored, payload) = &mut tailed
+            && self.roster.lock().unwrap_or_else(PoisonError::into_inner).follow(stored)
+        {
+            // Whoever resumes is told what the others were told, and not what the log has.
+            *payload = broker::encode(&stored.event).unwrap_or_default();
         }
         // The window first: a socket that is in the hub by then finds there what it is not pushed.
         self.recent.observe(&tailed);

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Stream};
 use async_nats::{Client, ConnectErrorKind, Event as ClientEvent, ServerAddr};
+use bytes::Bytes;
 
 use crate::config::BrokerConfig;
 use crate::domain::clock::random_bits;
@@ -184,6 +185,11 @@ impl Broker {
 pub fn decode(payload: &[u8]) -> Result<Event> {
     serde_json::from_slice(payload)
         .map_err(|error| Error::invalid("undecodable_event", "an event in the log cannot be read").caused_by(error))
+}
+
+/// An event as the log keeps it.
+pub fn encode(event: &Event) -> Result<Bytes> {
+    serde_json::to_vec(event).map(Bytes::from).map_err(Error::internal)
 }
 
 /// The answer while the broker cannot be reached.

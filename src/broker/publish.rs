@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::link::{Asked, Link};
 use super::subject::Subject;
-use super::{Broker, away};
+use super::{Broker, away, encode};
 use crate::domain::clock::random_bits;
 use crate::domain::event::Event;
 use crate::domain::ids;
@@ -154,11 +154,7 @@ fn job(event: &Event, trace: Option<TraceContext>, expected_last: Option<u64>) -
 }
 
 fn part(event: &Event) -> Result<Part> {
-    Ok(Part {
-        subject: Subject::of(&event.body),
-        dedup_id: event.body.dedup_id(event.id),
-        payload: serde_json::to_vec(event).map_err(Error::internal)?.into(),
-    })
+    Ok(Part { subject: Subject::of(&event.body), dedup_id: event.body.dedup_id(event.id), payload: encode(event)? })
 }
 
 fn busy() -> Error {

@@ -51,15 +51,16 @@ pub fn concerned(state: u64, conversation: &Conversation, message: &Stored) -> V
 }
 
 impl Roster {
-    /// Takes note of an event and puts its recipients right; called for every event, in the order of the log.
-    pub fn follow(&mut self, stored: &mut Stored) {
+    /// Takes note of an event and puts its recipients right; called for every event, in the order of the log. Says whether its
+    /// body is another one now.
+    pub fn follow(&mut self, stored: &mut Stored) -> bool {
         self.heard = stored.seq;
         self.since.get_or_insert(stored.event.occurred_at);
         if let Body::Conversation(conversation) = &stored.event.body {
             self.note(stored.seq, stored.event.occurred_at, conversation);
-        } else if !self.changed.is_empty() {
-            self.correct(stored);
+            return false;
         }
+        !self.changed.is_empty() && self.correct(stored)
     }
 
     /// Whom a message concerns; nothing if this does not know every change that its publisher may not have heard of.
@@ -91,7 +92,9 @@ impl Roster {
         for stored in events {
             match &stored.event.body {
                 Body::Conversation(conversation) => roster.know(stored.seq, Timestamp::zero(), conversation),
-                _ => roster.correct(stored),
+                _ => {
+                    roster.correct(stored);
+                }
             }
         }
     }
@@ -122,7 +125,8 @@ impl Roster {
         }
     }
 
-    fn correct(&self, stored: &mut Stored) {
+    /// Says whether the body is another one now.
+    fn correct(&self, stored: &mut Stored) -> bool {
         let about = match &stored.event.body {
             // Whoever is removed is told so, and orders are told of wherever they are talked about.
             Body::Notification(notification)
@@ -135,7 +139,7 @@ impl Roster {
         };
         let Some(changed) = about.and_then(|id| self.changed.get(&id)).filter(|changed| changed.seq < stored.seq)
         else {
-            return;
+            return false;
         };
         let event = &mut stored.event;
         event.recipients.retain(|user| changed.conversation.has(*user));
@@ -166,7 +170,9 @@ impl Roster {
             && changed.conversation.audience(quote.seq).count() < changed.conversation.participants.len()
         {
             quote.text.clear();
+            return true;
         }
+        false
     }
 }
 
@@ -284,7 +290,7 @@ mod tests {
                 created_at: Timestamp::zero(),
             };
             let mut stored = event(20, 10, &[1], Body::Message(message));
-            roster.follow(&mut stored);
+            assert_eq!(roster.follow(&mut stored), seq < 10, "another body is to be kept as such");
             assert_eq!(stored.event.recipients, [user(1), user(3)]);
             let Body::Message(message) = stored.event.body else { panic!("it is a message") };
             message.reply_to.map(|quote| quote.text)

@@ -9,7 +9,7 @@ use crate::support::client::Person;
 use crate::support::messages::{change, edit, pin, react, shown};
 use crate::support::proxy::Proxy;
 use crate::support::until;
-use crate::support::world::{World, settings};
+use crate::support::world::{World, message, settings};
 
 const GATEWAY: Roles = Roles { gateway: true, worker: false };
 
@@ -132,6 +132,42 @@ async fn a_state_that_another_instance_has_just_left_is_not_taken_for_the_one_th
     let inside = found["participants"].as_array().map(Vec::len);
     assert_eq!((inside, found.get("closedAt")), (Some(2), None), "{found}");
     link.heal();
+    late.stop().await.expect("a clean stop");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_resumes_reads_in_a_quote_what_those_who_stayed_have_read() {
+    let world = World::start().await;
+    let (late, link) = behind_a_proxy(&world).await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let place = group(&ana, &[&ben]).await;
+    let mut answer = message(&place, "I see");
+    answer["replyTo"] = ana.say(&place, "secret").await["id"].clone();
+    let there = ana.at(late.address);
+    assert_eq!(there.get(&format!("/api/conversations/{place}")).await.0, 200);
+    let mut hers = cleo.socket().await;
+    let cursor = hers.next("synced").await["cursor"].as_str().expect("a cursor").to_owned();
+
+    // Whoever answers does not know yet that somebody has come for whom the answered message does not exist.
+    link.hold_log();
+    let brings = json!({ "userIds": [cleo.id], "historyFrom": "now" });
+    assert_eq!(ana.post(&format!("/api/conversations/{place}/participants"), &brings).await.0, 200);
+    assert_eq!(there.post("/api/messages", &answer).await.0, 201);
+    link.heal();
+    let joined = hers.next("message").await;
+    assert_eq!(joined["entry"]["type"], "joined");
+    let heard = hers.next("message").await;
+    assert_eq!((&heard["text"], &heard["replyTo"]["text"]), (&json!("I see"), &json!("")));
+
+    let mut again = cleo.resume(&cursor).await;
+    let frames = again.frames_until("synced").await;
+    assert_eq!(frames.last().map(|frame| &frame["data"]["recovered"]), Some(&json!(true)));
+    let told = frames.iter().find(|frame| frame["data"]["id"] == heard["id"]).expect("it is told again");
+    assert_eq!(told["data"]["replyTo"]["text"], "");
+    assert!(!frames.iter().any(|frame| frame.to_string().contains("secret")));
+    let (_, page) = cleo.get(&format!("/api/sync?cursor={cursor}&limit=100")).await;
+    assert!(!page.to_string().contains("secret"), "{page}");
     late.stop().await.expect("a clean stop");
     world.stop().await;
 }
