@@ -290,6 +290,9 @@ impl Gateway {
         let signalled = self.commands.signal_typing(actor.user_id, conversation, typing).await;
         if signalled.is_err() {
             connection.typer().stop(conversation);
+        } else if typing && connection.typer().is_over() {
+            // It has ended meanwhile, and its end may have gone out before this.
+            return self.commands.signal_typing(actor.user_id, conversation, false).await;
         }
         signalled
     }

@@ -15,6 +15,7 @@ const AT_ONCE: usize = 8;
 /// faster.
 const BEGINNINGS: u32 = 10;
 const REFILL: Duration = Duration::from_millis(500);
+
 /// Where one connection types.
 #[derive(Debug, Default)]
 pub struct Typer {
@@ -22,11 +23,17 @@ pub struct Typer {
     typing: SmallVec<[(ConversationId, Instant); 1]>,
     /// When all the beginnings so far will have been paid for.
     paid: Option<Instant>,
+    /// The connection is gone.
+    over: bool,
 }
 
 impl Typer {
     /// A sign of typing. Says whether it is to be passed on.
     pub fn sign(&mut self, conversation: ConversationId, now: Instant) -> bool {
+        // What was still in line when the connection ended is not typed any more.
+        if self.over {
+            return false;
+        }
         self.typing.retain(|(_, last)| now - *last < EXPIRY);
         if let Some((_, last)) = self.typing.iter_mut().find(|(known, _)| *known == conversation) {
             let due = now - *last >= INTERVAL;
@@ -51,8 +58,15 @@ impl Typer {
         self.typing.len() < begun
     }
 
+    /// Whether the connection is gone.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Where it types, as it ends.
     pub fn end(&mut self) -> SmallVec<[ConversationId; 1]> {
+        self.over = true;
         self.typing.drain(..).map(|(conversation, _)| conversation).collect()
     }
 }
@@ -77,6 +91,7 @@ mod tests {
         assert!(typer.sign(HERE, at(9_000)), "and so is one after the others think that it is over");
         assert_eq!(typer.end().as_slice(), [HERE]);
         assert!(typer.end().is_empty());
+        assert!(!typer.sign(HERE, at(20_000)), "nobody is there any more who could type");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Shown {
             if !worth {
                 return None;
             }
-            let (to, said) = (signal.recipients.clone(), Timestamp::from_millis(i64::MIN));
+            let (to, said) = (signal.recipients.clone(), Timestamp::zero());
             self.0.insert(key, One { stage: Stage::Typing, told: now, until: now + EXPIRY, to, said });
             return Some(signal);
         };
