@@ -15,7 +15,7 @@ use crate::command::conversations::OpenConversation;
 use crate::domain::context::Context;
 use crate::domain::ids::UserId;
 use crate::domain::page::{self, Page};
-use crate::domain::words::{ClientMessageId, Title};
+use crate::domain::words::{ClientMessageId, Title, line};
 use crate::error::Result;
 use crate::query::Queries;
 use crate::query::conversations::View;
@@ -74,7 +74,7 @@ impl NewConversation {
         Ok(OpenConversation {
             participants: ids.map(|id| id.parse()).collect::<Result<Vec<UserId>>>()?,
             kind: self.kind.map(|kind| kind.parse()).transpose()?,
-            context: self.context.map(Context::from),
+            context: self.context.map(|context| Context::from(context).spelled()),
             title: self.title.map(|title| Title::new(&title)).transpose()?,
             key: key.map(ClientMessageId::new).transpose()?,
         })
@@ -153,7 +153,7 @@ impl ConversationsApi {
         let wanted = Wanted {
             kind: kind.0.map(|kind| kind.parse()).transpose()?,
             context_type: context_type.0.map(|kind| kind.parse()).transpose()?,
-            context_id: context_id.0,
+            context_id: context_id.0.map(|id| line(&id)),
             archived: archived.0,
             unread: unread.0,
         };

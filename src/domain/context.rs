@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words::{TITLE_LIMIT, is_line, line};
 use crate::error::{Error, Result};
+
+/// Most characters of an id.
+const ID_LIMIT: usize = 128;
 
 /// What a conversation is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +86,22 @@ impl std::str::FromStr for ContextKind {
 }
 
 impl Context {
-    /// Refuses what would not fit a screen or is no link: ids of at most 128 characters, titles of 200, http(s) links of 2,000.
+    /// The same with one spelling of its id and title, composed (NFC) and trimmed: two spellings of one order are one
+    /// conversation. A title of nothing is none.
+    #[must_use]
+    pub fn spelled(self) -> Self {
+        let title = self.title.map(|title| line(&title)).filter(|title| !title.is_empty());
+        Self { id: line(&self.id), title, ..self }
+    }
+
+    /// Refuses what would not fit a screen or is no link: ids of at most 128 characters, titles of 200, both in one line with
+    /// something to be seen, http(s) links of 2,000.
     pub fn check(&self) -> Result<()> {
         let invalid = |what| Err(Error::invalid("malformed_context", what));
-        if self.id.is_empty() || self.id.chars().count() > 128 || self.id.chars().any(char::is_control) {
-            return invalid("context.id must have 1 to 128 characters and no control characters");
+        if !is_line(&self.id, ID_LIMIT) {
+            return invalid("context.id must have 1 to 128 characters that can be seen and no control characters");
         }
-        if self.title.as_ref().is_some_and(|title| title.chars().count() > 200 || title.chars().any(char::is_control)) {
+        if self.title.as_ref().is_some_and(|title| !is_line(title, TITLE_LIMIT)) {
             return invalid("context.title must have at most 200 characters and no control characters");
         }
         for link in [&self.url, &self.image_url].into_iter().flatten() {
@@ -110,6 +123,18 @@ mod tests {
 
     fn order() -> Context {
         Context { kind: ContextKind::Order, id: "7".into(), title: None, url: None, image_url: None, price: None }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling_and_can_be_seen() {
+        let named = |id: &str| Context { id: id.into(), ..order() }.spelled();
+        assert_eq!(named(" caf\u{e9} "), named("cafe\u{301}"));
+        for bad in ["", " ", "\u{200b}", "7\u{202e}", "7\u{2028}8", "7\n8"] {
+            assert!(named(bad).check().is_err(), "{bad:?}");
+        }
+        let titled = |title: &str| Context { title: Some(title.into()), ..order() }.spelled();
+        assert_eq!(titled(" ").title, None);
+        assert!(titled("A lamp").check().is_ok() && titled("A \u{2067}lamp").check().is_err());
     }
 
     #[test]

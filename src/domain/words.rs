@@ -30,6 +30,46 @@ pub fn required<T>(field: Option<T>, name: &'static str) -> Result<T> {
     field.ok_or_else(|| Error::invalid("missing_field", format!("{name} is needed")))
 }
 
+/// Whether this ends a line or turns the direction of what follows around: a name with it could pass for another one, or spill
+/// over what is shown beside it.
+fn breaks_out(c: char) -> bool {
+    c.is_control() || overrides(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether this imposes a direction on what follows (UAX 9: embeddings and overrides). Marks and isolates do not reach beyond
+/// their place; languages that are written from the right need them.
+const fn overrides(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}')
+}
+
+/// Whether nothing is to be seen of this by itself: blanks, control characters, what Unicode calls default ignorable, and an
+/// empty Braille cell.
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether there is nothing to be seen in it.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.chars().all(is_unseen)
+}
+
+/// What is shown in one line, composed (NFC) and trimmed.
+#[must_use]
+pub fn line(text: &str) -> String {
+    text.trim().nfc().collect()
+}
+
+/// Whether this can be shown in one line, of so many characters at most, and there is something to be seen.
+pub(super) fn is_line(text: &str, limit: usize) -> bool {
+    !is_blank(text) && text.chars().count() <= limit && !text.chars().any(breaks_out)
+}
+
 macro_rules! word {
     ($name:ident) => {
         impl $name {
@@ -83,17 +123,22 @@ pub struct DisplayName(String);
 word!(DisplayName);
 
 impl DisplayName {
-    /// 1 to 100 characters, no control characters, composed (NFC) and trimmed.
+    /// 1 to 100 characters in one line, composed (NFC) and trimmed, with something to be seen.
     pub fn new(text: &str) -> Result<Self> {
-        let text: String = text.trim().nfc().collect();
-        let length = text.chars().count();
-        if length == 0 || length > NAME_LIMIT || text.chars().any(char::is_control) {
+        let text = line(text);
+        if !is_line(&text, NAME_LIMIT) {
             return Err(Error::invalid(
                 "malformed_name",
-                "name must have 1 to 100 characters and no control characters",
+                "name must have 1 to 100 characters that can be seen and no control characters",
             ));
         }
         Ok(Self(text))
+    }
+
+    /// One that was taken before, by whichever rules.
+    #[must_use]
+    pub const fn known(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -103,14 +148,13 @@ pub struct Title(String);
 word!(Title);
 
 impl Title {
-    /// 1 to 200 characters, no control characters, composed (NFC) and trimmed.
+    /// 1 to 200 characters in one line, composed (NFC) and trimmed, with something to be seen.
     pub fn new(text: &str) -> Result<Self> {
-        let text: String = text.trim().nfc().collect();
-        let length = text.chars().count();
-        if length == 0 || length > TITLE_LIMIT || text.chars().any(char::is_control) {
+        let text = line(text);
+        if !is_line(&text, TITLE_LIMIT) {
             return Err(Error::invalid(
                 "malformed_title",
-                "title must have 1 to 200 characters and no control characters",
+                "title must have 1 to 200 characters that can be seen and no control characters",
             ));
         }
         Ok(Self(text))
@@ -152,17 +196,18 @@ pub struct MessageText(String);
 word!(MessageText);
 
 impl MessageText {
-    /// 1 to 8,000 characters after composing (NFC), not blank; line breaks and tabs are the only control characters.
+    /// 1 to 8,000 characters after composing (NFC), with something to be seen; line breaks and tabs are the only control
+    /// characters, and nothing imposes a direction on what follows.
     pub fn new(text: &str) -> Result<Self> {
         // Composing never makes a text longer than it was in bytes times three, so this bound spares the work.
         if text.len() > TEXT_LIMIT * 4 * 3 {
             return Err(Self::too_long());
         }
         let text: String = text.nfc().collect();
-        if text.trim().is_empty() {
+        if is_blank(&text) {
             return Err(Error::invalid("empty_text", "text must not be empty"));
         }
-        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        if text.chars().any(|c| overrides(c) || (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))) {
             return Err(Error::invalid("control_characters", "text must not contain control characters"));
         }
         if text.chars().count() > TEXT_LIMIT {
@@ -248,6 +293,27 @@ mod tests {
         for bad in ["", "a\nb", &"x".repeat(129), &ours] {
             assert!(ExternalId::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_nothing_and_no_name_breaks_out_of_its_line() {
+        for blank in ["\u{200b}", "\u{2800}\u{3164}", "\u{2060} \u{feff}", "\u{200e}\u{200f}", "\u{fe0f}"] {
+            let reason = MessageText::new(blank).err().map(|error| error.reason());
+            assert_eq!(reason, Some("empty_text"), "{blank:?}");
+            assert!(DisplayName::new(blank).is_err() && Title::new(blank).is_err(), "{blank:?}");
+        }
+        for c in ['\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{2028}', '\u{2029}', '\n', '\u{7}'] {
+            let name = format!("Ana{c}nimda");
+            assert!(DisplayName::new(&name).is_err() && Title::new(&name).is_err(), "{c:?}");
+        }
+        assert!(MessageText::new("a\u{202e}b").is_err());
+        // Persian, a name written from the right beside one that is not, an emoji of several, a flag.
+        for good in
+            ["می\u{200c}خواهم", "\u{200f}דן\u{200e} Dan", "👩\u{200d}👧\u{fe0f}", "🏴\u{e0067}\u{e0062}\u{e007f}"]
+        {
+            assert!(MessageText::new(good).is_ok() && DisplayName::new(good).is_ok(), "{good:?}");
+        }
+        assert!(MessageText::new("\u{2068}Dan\u{2069} says").is_ok(), "isolates reach no further than they say");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl UserDocument {
     fn into_user(self) -> Result<(User, String)> {
         let user = User {
             id: self.id,
-            name: DisplayName::new(&self.name).map_err(unreadable("name"))?,
+            name: DisplayName::known(self.name),
             email: Email::new(&self.email).map_err(unreadable("address"))?,
             role: self.role,
             external_id: self.external_id.as_deref().map(ExternalId::new).transpose().map_err(unreadable("id"))?,

@@ -69,6 +69,11 @@ async fn each_kind_is_opened_once_where_it_is_there_once() {
     let pair = json!({ "kind": "group", "participants": [ben.id] });
     assert_eq!(ana.post("/api/conversations", &pair).await.1["kind"], "group");
 
+    // Two spellings of one name are one context.
+    let about = |id: &str| json!({ "recipientId": ben.id, "context": { "type": "product", "id": id } });
+    let spelled = ana.post("/api/conversations", &about("caf\u{e9}")).await;
+    assert_eq!(id(&ana.post("/api/conversations", &about("cafe\u{301} ")).await).1, id(&spelled).1);
+
     // Support: one for each user and context.
     let support = json!({ "kind": "support" });
     let (one, two) = tokio::join!(ana.post("/api/conversations", &support), there.post("/api/conversations", &support));
@@ -97,6 +102,9 @@ async fn bad_openings_and_changes_have_their_reasons() {
         (json!({ "kind": "group", "recipientId": ben.id, "title": long }), 400, "malformed_title"),
         (json!({ "kind": "group", "recipientId": ben.id, "title": " " }), 400, "malformed_title"),
         (json!({ "kind": "group", "recipientId": ben.id, "title": "a\nb" }), 400, "malformed_title"),
+        (json!({ "kind": "group", "recipientId": ben.id, "title": "\u{202e}x" }), 400, "malformed_title"),
+        (json!({ "kind": "group", "recipientId": ben.id, "title": "\u{200b}" }), 400, "malformed_title"),
+        (json!({ "recipientId": ben.id, "context": { "type": "order", "id": " " } }), 400, "malformed_context"),
         (json!({ "kind": "group", "recipientId": "usr_00000000000000000000000000" }), 404, "unknown_user"),
     ] {
         assert_eq!(reason(&ana.post("/api/conversations", &body).await), (status, expected), "{body}");
