@@ -3,6 +3,7 @@
 use poem_openapi::{Enum, Object};
 
 use super::text::Text;
+use super::wire::{EntryBody, word_of};
 use crate::domain::context::{Context, ContextKind, Price};
 use crate::domain::notification::excerpt;
 use crate::domain::setting::Settings;
@@ -68,7 +69,7 @@ pub(super) struct ParticipantBody {
 
 /// The newest message of a conversation.
 #[derive(Debug, Object)]
-#[oai(rename = "LastMessage", rename_all = "camelCase")]
+#[oai(rename = "LastMessage", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(super) struct LastMessageBody {
     /// Its id.
     id: String,
@@ -76,10 +77,18 @@ pub(super) struct LastMessageBody {
     seq: u64,
     /// Who sent it.
     sender_id: String,
-    /// The first 140 characters of its text.
+    /// `text`, `system` for a note that something happened to the conversation, or `order` for one of the order.
+    kind: String,
+    /// What happened, if it is a note.
+    entry: Option<EntryBody>,
+    /// The first 140 characters of its text; empty if it is a note or deleted.
     text: String,
     /// When it was sent.
     created_at: String,
+    /// When it was last edited; absent if it never was.
+    edited_at: Option<String>,
+    /// When it was deleted for everybody; absent if it is not.
+    deleted_at: Option<String>,
 }
 
 /// What a conversation is to you; nobody else reads it.
@@ -187,8 +196,12 @@ impl From<View> for ConversationBody {
                 id: last.message.id.to_string(),
                 seq: last.seq,
                 sender_id: last.message.sender_id.to_string(),
+                kind: word_of(last.message.kind).into(),
                 text: excerpt(last.text()),
+                edited_at: last.edited_at().map(|at| at.to_string()),
+                deleted_at: last.deleted.map(|deleted| deleted.at.to_string()),
                 created_at: last.message.created_at.to_string(),
+                entry: last.message.entry.map(EntryBody::from),
             }),
             unread,
         }

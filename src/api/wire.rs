@@ -99,6 +99,15 @@ pub(super) struct ReactionsBody {
     user_ids: Vec<String>,
 }
 
+/// What a message is, in a word.
+pub(super) const fn word_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "text",
+        Kind::System => "system",
+        Kind::Order => "order",
+    }
+}
+
 pub(super) fn strings(ids: &[UserId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
@@ -156,11 +165,7 @@ impl From<MessageState> for MessageBody {
             seq: state.seq,
             conversation_id: state.message.conversation_id.to_string(),
             sender_id: state.message.sender_id.to_string(),
-            kind: match state.message.kind {
-                Kind::Text => "text".into(),
-                Kind::System => "system".into(),
-                Kind::Order => "order".into(),
-            },
+            kind: word_of(state.message.kind).into(),
             text: state.text().to_owned(),
             mentions: strings(state.mentions()),
             reactions: reactions.collect(),

@@ -308,5 +308,7 @@ async fn an_edit_and_a_deletion_at_once_end_in_the_same_everywhere() {
     )
     .await;
     assert!(!last.1.to_string().contains("secret"), "{}", last.1);
+    let shown = &last.1["items"][0]["lastMessage"];
+    assert_eq!((&shown["kind"], shown["deletedAt"].is_string()), (&json!("text"), true), "{shown}");
     other.stop().await.expect("a clean stop");
 }

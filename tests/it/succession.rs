@@ -131,6 +131,8 @@ async fn a_state_that_another_instance_has_just_left_is_not_taken_for_the_one_th
     let (_, found) = ana.get(&path).await;
     let inside = found["participants"].as_array().map(Vec::len);
     assert_eq!((inside, found.get("closedAt")), (Some(2), None), "{found}");
+    let last = &found["lastMessage"];
+    assert_eq!((&last["kind"], &last["entry"]), (&json!("system"), &json!({ "type": "reopened" })), "{found}");
     link.heal();
     late.stop().await.expect("a clean stop");
     world.stop().await;
