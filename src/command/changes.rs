@@ -132,8 +132,14 @@ impl Commands {
                 let pending = Some((pending, in_hand));
                 Ok(Changing { conversation_id, message_id, touched, pending })
             }
-            Ok((touched, None)) => Ok(Changing { conversation_id, message_id, touched, pending: None }),
-            Err(error) => Err(error),
+            Ok((touched, None)) => {
+                in_hand.spent(now);
+                Ok(Changing { conversation_id, message_id, touched, pending: None })
+            }
+            Err(error) => {
+                in_hand.spent(now);
+                Err(error)
+            }
         }
     }
 

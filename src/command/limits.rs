@@ -53,6 +53,17 @@ pub struct InHand {
     user: UserId,
 }
 
+impl InHand {
+    /// Nothing has come of it, but it was work to find that out: it counts like what was sent.
+    pub fn spent(self, now: Timestamp) {
+        let rate = self.limits.rate;
+        if let Some(bucket) = self.limits.part(self.user).get_mut(&self.user) {
+            bucket.level = bucket.level(now, rate) + 1.0;
+            bucket.at = bucket.at.max(now);
+        }
+    }
+}
+
 impl Drop for InHand {
     fn drop(&mut self) {
         if let Some(bucket) = self.limits.part(self.user).get_mut(&self.user) {
@@ -216,6 +227,16 @@ mod tests {
         }
         assert!(limits.admit(user, NOW).is_err());
         assert!(limits.admit(user, NOW.plus_seconds(60)).is_ok());
+    }
+
+    #[test]
+    fn what_nothing_comes_of_counts_too() {
+        let (limits, user) = (Limits::new(1), UserId::from_bits(7));
+        for _ in 0..5 {
+            limits.admit(user, NOW).expect("within the burst").spent(NOW);
+        }
+        assert!(limits.admit(user, NOW).is_err());
+        assert!(limits.admit(user, NOW.plus_seconds(1)).is_ok());
     }
 
     #[test]

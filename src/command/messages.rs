@@ -124,10 +124,14 @@ impl Commands {
         let (entry, reply_to) = match self.check_send(actor, entry, &send).await {
             Ok(checked) => checked,
             // What was said once stays said, whatever has become of the place since.
-            Err(error) if resend => {
-                return self.said(send.conversation_id, id).await?.map(Sending::Known).ok_or(error);
+            Err(error) => {
+                let known = if resend { self.said(send.conversation_id, id).await } else { Ok(None) };
+                let answer = known.and_then(|known| known.map(Sending::Known).ok_or(error));
+                if answer.is_err() {
+                    in_hand.spent(now);
+                }
+                return answer;
             }
-            Err(error) => return Err(error),
         };
         if resend && let Some(stored) = self.resends.first(id, entry.conversation.created_at, now).await {
             return Ok(Sending::Known(Sent { state: stored, duplicate: true }));

@@ -312,3 +312,26 @@ async fn an_edit_and_a_deletion_at_once_end_in_the_same_everywhere() {
     assert_eq!((&shown["kind"], shown["deletedAt"].is_string()), (&json!("text"), true), "{shown}");
     other.stop().await.expect("a clean stop");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_or_so_already_is_limited_like_what_is_done() {
+    let world = World::with(Roles::ALL, &[("USER_SENDS_PER_SECOND", "1")]).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let id = ana.say(&conversation, "hello").await["id"].clone();
+    let unknown = json!("msg_00000000000000000000000001");
+    let mut last = (0, Value::Null);
+    for _ in 0..200 {
+        last = edit(&ana, &conversation, &unknown, "x").await;
+        if last.0 != 404 {
+            break;
+        }
+    }
+    assert_eq!((last.0, &last.1["reason"]), (429, &json!("too_many_sends")));
+    for _ in 0..200 {
+        last = react(&ben, Method::DELETE, &conversation, &id, "👍").await;
+        if last.0 != 200 {
+            break;
+        }
+    }
+    assert_eq!((last.0, &last.1["reason"]), (429, &json!("too_many_sends")));
+}
