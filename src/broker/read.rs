@@ -9,7 +9,7 @@ use async_nats::StatusCode;
 use async_nats::header::NATS_SEQUENCE;
 use futures_util::StreamExt as _;
 
-use super::subject::Filter;
+use super::subject::{Filter, Subject};
 use super::{Broker, away, decode};
 use crate::domain::event::Stored;
 use crate::error::{Error, Result};
@@ -66,7 +66,10 @@ impl Broker {
         found.upto = from - 1;
         loop {
             let wanted = limit.saturating_sub(read).clamp(1, BATCH);
-            let (last, count, pending) = self.read_once(filter, from, wanted, &mut bytes, &mut found.events).await?;
+            let request = serde_json::json!({
+                "seq": from, "next_by_subj": filter.to_string(), "batch": wanted, "max_bytes": BYTES,
+            });
+            let (last, count, pending) = self.read_once(&request, from, &mut bytes, &mut found.events).await?;
             read += count;
             found.upto = last;
             if pending == 0 || count == 0 {
@@ -80,12 +83,23 @@ impl Broker {
         }
     }
 
+    /// The last event on a subject up to this place, if the log still has it.
+    pub async fn last_until(&self, subject: Subject, upto: u64) -> Result<Option<Stored>> {
+        // No place at all would mean the end of the log.
+        if upto == 0 {
+            return Ok(None);
+        }
+        let request = serde_json::json!({ "multi_last": [subject.to_string()], "up_to_seq": upto });
+        let mut events = Vec::new();
+        self.read_once(&request, upto, &mut 0, &mut events).await?;
+        Ok(events.pop())
+    }
+
     /// One request: the last seq it read, how many events, and how many it left.
     async fn read_once(
         &self,
-        filter: Filter,
+        request: &serde_json::Value,
         from: u64,
-        batch: usize,
         bytes: &mut usize,
         events: &mut Vec<Stored>,
     ) -> Result<(u64, usize, u64)> {
@@ -95,9 +109,7 @@ impl Broker {
         }
         let inbox = self.client.new_inbox();
         let mut replies = self.client.subscribe(inbox.clone()).await.map_err(|error| lost(&error))?;
-        let request =
-            serde_json::json!({ "seq": from, "next_by_subj": filter.to_string(), "batch": batch, "max_bytes": BYTES });
-        let request = serde_json::to_vec(&request).map_err(Error::internal)?;
+        let request = serde_json::to_vec(request).map_err(Error::internal)?;
         let subject = format!("$JS.API.DIRECT.GET.{}", Self::LOG);
         self.client.publish_with_reply(subject, inbox, request.into()).await.map_err(|error| lost(&error))?;
         let (mut last, mut count) = (from, 0);

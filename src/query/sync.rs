@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 
 use super::Queries;
 use crate::broker::read::Found;
-use crate::broker::subject::Filter;
+use crate::broker::subject::{ChatKind, Filter, Subject};
 use crate::domain::cursor::Cursor;
-use crate::domain::event::Stored;
+use crate::domain::event::{Body, Stored};
 use crate::domain::ids::UserId;
 use crate::domain::roster::Roster;
 use crate::error::Result;
@@ -144,8 +144,18 @@ impl Queries {
     async fn read_again(&self, filter: Filter, from: u64, limit: usize) -> Result<Found> {
         let mut found = self.broker.read(filter, from, limit).await?;
         if let Filter::Conversation(id) = filter {
-            let known = self.directory.kept(id).filter(|entry| entry.seq() > 0);
-            Roster::replay(known.as_ref().map(|entry| (entry.seq(), &entry.conversation)), &mut found.events);
+            // As it was where the reading begins: whoever published the first events may not have known that yet.
+            let known = self.directory.kept(id).filter(|entry| (1..from).contains(&entry.seq()));
+            let before = match &known {
+                Some(_) => None,
+                None => self.broker.last_until(Subject::Chat(id, ChatKind::Conversation), from - 1).await?,
+            };
+            let before = before.as_ref().and_then(|stored| match &stored.event.body {
+                Body::Conversation(conversation) => Some((stored.seq, conversation)),
+                _ => None,
+            });
+            let known = known.as_ref().map(|entry| (entry.seq(), &entry.conversation)).or(before);
+            Roster::replay(known, &mut found.events);
         }
         Ok(found)
     }

@@ -173,3 +173,34 @@ async fn whoever_resumes_reads_in_a_quote_what_those_who_stayed_have_read() {
     late.stop().await.expect("a clean stop");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_resumes_out_of_the_log_is_told_what_concerned_them_by_then() {
+    let world = World::with(Roles::ALL, &[("WINDOW_EVENTS", "3")]).await;
+    let (late, link) = behind_a_proxy(&world).await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let place = group(&ana, &[&ben]).await;
+    let path = format!("/api/conversations/{place}");
+    let there = ana.at(late.address);
+    assert_eq!(there.get(&path).await.0, 200);
+    let mut hers = cleo.socket().await;
+    link.hold_log();
+    let brings = json!({ "userIds": [cleo.id] });
+    assert_eq!(ana.post(&format!("{path}/participants"), &brings).await.0, 200);
+    // She is here up to the note that she has come; what follows was published by somebody who did not know that.
+    let cursor = hers.next("message").await["cursor"].as_str().expect("a cursor").to_owned();
+    there.say(&place, "to whom it concerns").await;
+    link.heal();
+    assert_eq!(hers.next("message").await["text"], "to whom it concerns");
+    assert_eq!(ana.patch(&path, &json!({ "title": "Another" })).await.0, 200);
+    for number in 0..5 {
+        ana.say(&place, &number.to_string()).await;
+    }
+    let missed = async || cleo.get(&format!("/api/sync?cursor={cursor}&limit=100")).await.1;
+    let page = until("what she missed", missed, |page| page["recovered"] == true).await;
+    let texts: Vec<&str> =
+        page["events"].as_array().expect("events").iter().filter_map(|one| one["data"]["text"].as_str()).collect();
+    assert_eq!(texts.first(), Some(&"to whom it concerns"), "{page}");
+    late.stop().await.expect("a clean stop");
+    world.stop().await;
+}
