@@ -240,7 +240,7 @@ main(async (base, transport) => {
   await check("GET /api/conversations shows the last message and how far each has read", async () => {
     const mine = async () => (await page(ana, "/api/conversations")).items.find((one) => one.id === conversation);
     const shown = await until("it shows it", mine, (one) => one.lastMessage?.id === last.id);
-    assert.deepEqual(shown.lastMessage, { ...last, senderId: ana.id, text: "see you tomorrow" });
+    assert.deepEqual(shown.lastMessage, { ...last, senderId: ana.id, kind: "text", text: "see you tomorrow" });
     assert.equal(shown.participants.find((one) => one.userId === ben.id).readSeq, first.seq);
   });
 
