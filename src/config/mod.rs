@@ -80,6 +80,11 @@ pub const SETTINGS: &[Setting] = &[
         Some("900"),
         "time after sending in which a message can be edited, up to 31536000; 0 for no limit",
     ),
+    setting(
+        "TRACE_DAYS",
+        Some("7"),
+        "time for which it is noted which instance pushed a message to whose sockets, up to 365; 0: not noted",
+    ),
     setting("SHUTDOWN_SECONDS", Some("20"), "time to finish work in hand on SIGTERM, 1 to 300"),
     setting("LOG", Some("info"), "log filter, such as `info` or `shoptalk=debug,info`"),
     setting("LOG_FORMAT", Some("text"), "text or json"),
@@ -204,6 +209,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Time after sending in which a message can be edited; nothing for no limit.
     pub editable: Option<Duration>,
+    /// Days for which it is noted what was pushed; 0 for not at all.
+    pub trace_days: u32,
     /// How logs look.
     pub log: LogConfig,
     /// Time to finish work in hand.
@@ -248,6 +255,7 @@ impl Config {
                 0 => None,
                 seconds => Some(Duration::from_secs(seconds)),
             },
+            trace_days: read.within("TRACE_DAYS", 0, 365),
             log: LogConfig {
                 filter: read.text("LOG"),
                 format: read.one_of("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),

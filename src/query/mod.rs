@@ -10,6 +10,7 @@ mod overlay;
 pub mod preferences;
 pub mod recent;
 pub mod sync;
+pub mod trace;
 pub mod unread;
 pub mod users;
 
