@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
+use crate::broker::publish::Publisher;
 use crate::broker::tail::Tailed;
 use crate::broker::topology::Durable;
 use crate::broker::{self, Broker};
@@ -25,13 +26,13 @@ use crate::command::resends::Resends;
 use crate::config::Config;
 use crate::consumer::deciding::Deciding;
 use crate::consumer::notify::Notify;
+use crate::consumer::orders::{self, Orders};
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
-use crate::domain::push::Push;
 use crate::domain::roster::Roster;
 use crate::domain::typing::Typing;
 use crate::error::{Code, Error, Result};
-use crate::gateway::{Gateway, Hub, Pushes, Typists, socketio};
+use crate::gateway::{Gateway, Hub, Typists, socketio};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::presence::Presences;
@@ -147,7 +148,6 @@ impl App {
         let hub = Arc::new(Hub::new(clock.clone(), broker.epoch(), metrics.clone()));
         let presences =
             Presences::start(&broker, store.clone(), preferred.clone(), clock.clone(), &lifecycle, hub.clone()).await?;
-        tracing::info!(instance.id = %presences.instance(), "the instance has a name");
         let typists = Typists::start(hub.clone(), preferred.clone(), &lifecycle);
         // An instance without sockets listens all the same: what it knows of users and conversations stays right.
         let ears = Ears {
@@ -163,15 +163,11 @@ impl App {
         };
         broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
         if roles.worker {
-            let deciding = deciding(&directory, &preferred, presences.clone());
-            let notify =
-                Notify::new(broker.clone(), publisher.clone(), clock.clone(), deciding).knowing(roster.clone());
-            work(&broker, &lifecycle, Persist::new(store.clone()), notify);
+            work(&queries, &lifecycle, &publisher, &presences, &roster, config.orders_open_conversations)?;
         }
         let mut front = None;
         let mut running = None;
         if roles.gateway {
-            note_pushes(&hub, &presences, &store, config.trace_days, &metrics, &lifecycle);
             let commands = Commands {
                 broker: broker.clone(),
                 receipts: Receipts::start(publisher.clone(), clock.clone(), &lifecycle),
@@ -295,29 +291,27 @@ impl Ears {
     }
 }
 
-/// What decisions about notifications need.
-fn deciding(directory: &Directory, preferred: &Preferred, presences: Presences) -> Deciding {
-    Deciding::new(directory.clone(), preferred.clone(), Arc::new(move |user| presences.status(user)))
-}
-
-/// Works on the log.
-fn work(broker: &Broker, lifecycle: &Lifecycle, persist: Persist, notify: Notify) {
+/// Works on the log, and on what other services say of orders.
+fn work(
+    queries: &Queries,
+    lifecycle: &Lifecycle,
+    publisher: &Publisher,
+    presences: &Presences,
+    roster: &Arc<Mutex<Roster>>,
+    opens: bool,
+) -> Result<()> {
+    let Queries { broker, store, directory, preferred, clock, .. } = queries.clone();
+    let presences = presences.clone();
+    let there = Arc::new(move |user| presences.status(user));
+    let deciding = Deciding::new(directory.clone(), preferred.clone(), there);
+    let notify = Notify::new(broker.clone(), publisher.clone(), clock.clone(), deciding.clone());
+    let publisher = publisher.clone();
     broker.trim(lifecycle);
-    broker.consume(Durable::Persist, lifecycle, persist);
-    broker.consume(Durable::Notify, lifecycle, notify);
-}
-
-/// Notes which messages are pushed here, for those who ask later where one is.
-fn note_pushes(hub: &Hub, presences: &Presences, store: &Store, days: u32, metrics: &Metrics, lifecycle: &Lifecycle) {
-    if days == 0 {
-        return;
-    }
-    let (instance, store) = (presences.instance(), store.clone());
-    let keep = move |pushes: Vec<Push>| {
-        let store = store.clone();
-        async move { store.note_pushes(instance, &pushes, days).await }
-    };
-    hub.note_into(Pushes::start(lifecycle, metrics.clone(), keep));
+    broker.consume(Durable::Persist, lifecycle, Persist::new(store.clone()));
+    broker.consume(Durable::Notify, lifecycle, notify.knowing(roster.clone()));
+    let orders = Orders::new(orders::Means { store, publisher, directory, preferred, deciding, clock, opens })?;
+    broker.consume(Durable::Orders, lifecycle, orders);
+    Ok(())
 }
 
 /// Takes signals to whoever shows them. As with events, whoever sent one may not have heard yet who has left.

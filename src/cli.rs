@@ -3,6 +3,7 @@
 mod check;
 mod dead;
 mod dev;
+mod orders;
 mod users;
 
 use std::ffi::OsString;
@@ -80,6 +81,13 @@ enum Command {
         #[command(flatten)]
         configured: dead::Configured,
     },
+    /// Order events: publish a sample, as another service would
+    Orders {
+        #[command(subcommand)]
+        command: orders::Orders,
+        #[command(flatten)]
+        configured: dead::Configured,
+    },
     /// Run a program that ends when its parent does
     #[command(hide = true)]
     Guard {
@@ -109,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::Health { config } => block_on(health(config.as_deref())),
         Command::Dead { command, configured } => block_on(dead::dead(command, configured)),
         Command::Users { command, configured } => block_on(users::users(command, configured)),
+        Command::Orders { command, configured } => block_on(orders::orders(command, configured)),
         Command::Check { wanted, configured } => block_on(check::check(wanted, configured)),
     };
     match done {

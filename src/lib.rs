@@ -10,6 +10,8 @@
 //!   -> broker::tail   one ordered consumer per instance -> gateway::hub -> the sockets it holds
 //!   -> persist        durable, shared, batched          -> MongoDB
 //!   -> notify         durable, shared                   -> inbox.<user>.notification, into EVENTS again
+//! ORDERS, what other services say of orders:
+//!   -> orders         durable, shared, batched          -> MongoDB, and entries and notifications into EVENTS
 //! reads: api/ -> query/ -> MongoDB, and the log for what MongoDB does not have yet
 //! resuming: gateway/ or api/ -> query::sync -> the newest events in memory, or the log by subject
 //! ```

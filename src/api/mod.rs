@@ -17,7 +17,6 @@ mod presence;
 mod receipts;
 mod sync;
 mod text;
-mod trace;
 mod users;
 mod wire;
 
@@ -90,7 +89,6 @@ type Resources = (
     participants::ParticipantsApi,
     receipts::ReceiptsApi,
     messages::MessagesApi,
-    trace::TraceApi,
     changes::ChangesApi,
     notifications::NotificationsApi,
     orders::OrdersApi,
@@ -113,7 +111,6 @@ pub fn service() -> Api {
         participants::ParticipantsApi,
         receipts::ReceiptsApi,
         messages::MessagesApi,
-        trace::TraceApi,
         changes::ChangesApi,
         notifications::NotificationsApi,
         orders::OrdersApi,

@@ -97,6 +97,13 @@ impl Raw {
         self.headers.get(name).map(HeaderValue::as_str)
     }
 
+    /// Every header of it; of one that is there more than once, each value.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let all = self.headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        all.map(|(name, value)| (name.to_string(), value.as_str().to_owned())).collect()
+    }
+
     /// The trace that caused it.
     #[must_use]
     pub fn trace(&self) -> TraceContext {
@@ -108,6 +115,12 @@ impl Raw {
 pub trait Parcel: Sized + Send + Sync + 'static {
     /// Opens it; what cannot be opened is dead at once.
     fn open(raw: Raw) -> Result<Self>;
+}
+
+impl Parcel for Raw {
+    fn open(raw: Raw) -> Result<Self> {
+        Ok(raw)
+    }
 }
 
 /// An event for a handler.

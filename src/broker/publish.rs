@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::link::{Asked, Link};
 use super::subject::Subject;
-use super::{Broker, away, encode};
+use super::{Broker, Connected, away, encode};
 use crate::domain::clock::random_bits;
 use crate::domain::event::Event;
 use crate::domain::ids;
@@ -308,6 +308,16 @@ impl Broker {
             usize::from(stored)
         }));
         stored.await.into_iter().sum()
+    }
+}
+
+impl Connected {
+    /// Publishes an order event as another service does: nothing but the subject is allowed to it, and the answer.
+    pub async fn publish_order(&self, subject: String, id: &str, payload: Bytes) -> Result<Published> {
+        let publish = PublishMessage::build().payload(payload).message_id(id);
+        let answer = async { self.jetstream.send_publish(subject, publish).await?.await };
+        let ack = answer.await.map_err(failure)?;
+        Ok(Published { seq: ack.sequence, duplicate: ack.duplicate })
     }
 }
 

@@ -102,8 +102,6 @@ impl Subject {
 pub enum Filter {
     /// Everything about a conversation.
     Conversation(ConversationId),
-    /// How far participants of a conversation have come.
-    Receipts(ConversationId),
     /// Everything for one user alone.
     Inbox(UserId),
 }
@@ -112,7 +110,6 @@ impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Conversation(conversation) => write!(f, "chat.{conversation}.*"),
-            Self::Receipts(conversation) => write!(f, "chat.{conversation}.{}", ChatKind::Receipt.word()),
             Self::Inbox(user) => write!(f, "inbox.{user}.*"),
         }
     }

@@ -4,9 +4,11 @@
 //! carries the whole state, and from MongoDB only once the log has been purged that far. The tail keeps it right: every
 //! change passes through [`Directory::observe`], and an older state never replaces a newer one.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::StreamExt as _;
 use moka::sync::Cache;
 
 use crate::auth::Actor;
@@ -20,7 +22,7 @@ use crate::domain::ids::{ConversationId, UserId};
 use crate::domain::receipt::Marks;
 use crate::domain::rights::{self, Act, Who};
 use crate::domain::setting::Setting;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::messages::Sight;
 
@@ -32,6 +34,8 @@ const BESIDE: usize = 384;
 const PARTICIPANT: usize = 160;
 /// Events of a conversation that are looked through for marks that MongoDB does not have yet, at most.
 const NEWER: usize = 1_000;
+/// Questions to the log at once.
+const AT_ONCE: usize = 64;
 
 /// A conversation as the live path knows it.
 #[derive(Debug)]
@@ -216,6 +220,40 @@ impl Directory {
             (None, Some(trouble)) => Err(trouble),
             (None, None) => Ok(None),
         }
+    }
+
+    /// Those of these conversations that exist.
+    pub async fn find_all(&self, ids: &[ConversationId]) -> Result<HashMap<ConversationId, Arc<Entry>>> {
+        let mut found = HashMap::with_capacity(ids.len());
+        let mut asked = futures_util::stream::iter(ids.iter().copied())
+            .map(|id| async move {
+                match self.entries.get(&id) {
+                    Some(entry) => Ok((id, Some(entry))),
+                    None => Ok::<_, Error>((id, self.logged(id).await?)),
+                }
+            })
+            .buffer_unordered(AT_ONCE);
+        let mut missing = Vec::new();
+        while let Some(answer) = asked.next().await {
+            match answer? {
+                (id, Some(entry)) => drop(found.insert(id, entry)),
+                (id, None) => missing.push(id),
+            }
+        }
+        drop(asked);
+        for listed in self.store.conversations_by_id(&missing).await? {
+            found.insert(listed.conversation.id, self.keep(listed.conversation, 0));
+        }
+        Ok(found)
+    }
+
+    /// The newest state of a conversation that the log has.
+    async fn logged(&self, id: ConversationId) -> Result<Option<Arc<Entry>>> {
+        let last = self.broker.last(Subject::Chat(id, ChatKind::Conversation)).await?;
+        Ok(last.and_then(|Stored { seq, event }| match event.body {
+            Body::Conversation(conversation) => Some(self.keep(conversation, seq)),
+            _ => None,
+        }))
     }
 
     /// The seq of a conversation's newest message; zero if it has none.

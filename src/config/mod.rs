@@ -81,9 +81,9 @@ pub const SETTINGS: &[Setting] = &[
         "time after sending in which a message can be edited, up to 31536000; 0 for no limit",
     ),
     setting(
-        "TRACE_DAYS",
-        Some("7"),
-        "time for which it is noted which instance pushed a message to whose sockets, up to 365; 0: not noted",
+        "ORDERS_OPEN_CONVERSATIONS",
+        Some("false"),
+        "whether the first event of an order opens a conversation of customer and seller about it: true or false",
     ),
     setting("SHUTDOWN_SECONDS", Some("20"), "time to finish work in hand on SIGTERM, 1 to 300"),
     setting("LOG", Some("info"), "log filter, such as `info` or `shoptalk=debug,info`"),
@@ -135,6 +135,14 @@ pub struct BrokerConfig {
     pub events_max_bytes: i64,
     /// Seconds in which the broker recognises a repeated event.
     pub dedup_seconds: u64,
+}
+
+impl BrokerConfig {
+    /// How another service reaches the broker: it only publishes, so of the rest nothing matters.
+    #[must_use]
+    pub const fn of_service(url: String) -> Self {
+        Self { url, login: None, replicas: 1, events_max_bytes: 1 << 30, dedup_seconds: 600 }
+    }
 }
 
 /// How sockets are treated.
@@ -209,8 +217,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Time after sending in which a message can be edited; nothing for no limit.
     pub editable: Option<Duration>,
-    /// Days for which it is noted what was pushed; 0 for not at all.
-    pub trace_days: u32,
+    /// Whether the first event of an order opens a conversation of customer and seller about it.
+    pub orders_open_conversations: bool,
     /// How logs look.
     pub log: LogConfig,
     /// Time to finish work in hand.
@@ -255,7 +263,7 @@ impl Config {
                 0 => None,
                 seconds => Some(Duration::from_secs(seconds)),
             },
-            trace_days: read.within("TRACE_DAYS", 0, 365),
+            orders_open_conversations: read.one_of("ORDERS_OPEN_CONVERSATIONS", &[("false", false), ("true", true)]),
             log: LogConfig {
                 filter: read.text("LOG"),
                 format: read.one_of("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),

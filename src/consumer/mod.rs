@@ -4,4 +4,5 @@ pub mod cloudevent;
 pub mod deciding;
 pub mod notify;
 pub mod order_event;
+pub mod orders;
 pub mod persist;

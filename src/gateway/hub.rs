@@ -5,20 +5,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
 use super::closing::Closing;
 use super::connection::{Connection, ConnectionId};
-use super::pushes::Pushes;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Body, Stored};
 use crate::domain::frame::Frame;
 use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
-use crate::domain::push::{Push, Told};
 use crate::domain::typing::Typing;
 use crate::metrics::Metrics;
 use crate::presence::Audience;
@@ -27,8 +25,6 @@ use crate::presence::Audience;
 const SHARDS: usize = 16;
 
 type Connections = SmallVec<[Arc<Connection>; 1]>;
-/// Sockets, each with whose it is; those of one user are together.
-type Listeners = SmallVec<[(UserId, Arc<Connection>); 1]>;
 
 /// The sockets of this instance.
 #[derive(Debug)]
@@ -42,8 +38,6 @@ pub struct Hub {
     /// Everything up to here has been pushed.
     position: AtomicU64,
     metrics: Metrics,
-    /// Takes notes of what was pushed, if anybody wants them.
-    pushes: OnceLock<Pushes>,
 }
 
 impl Hub {
@@ -58,21 +52,6 @@ impl Hub {
             epoch,
             position: AtomicU64::new(0),
             metrics,
-            pushes: OnceLock::new(),
-        }
-    }
-
-    /// Notes from now on what is pushed.
-    pub fn note_into(&self, pushes: Pushes) {
-        let _ = self.pushes.set(pushes);
-    }
-
-    /// Somebody who came back was told these messages.
-    pub fn note_replay(&self, user: UserId, seqs: impl IntoIterator<Item = u64>) {
-        let Some(pushes) = self.pushes.get() else { return };
-        let at = self.clock.now();
-        for seq in seqs {
-            pushes.note(Push { seq, users: Told::from_slice(&[user]), at, replayed: true });
         }
     }
 
@@ -150,11 +129,11 @@ impl Hub {
 
     fn push_durable(&self, stored: &Stored) {
         let mut listeners = self.listeners(&stored.event.recipients);
-        for (_, connection) in &listeners {
+        for connection in &listeners {
             connection.note_head(stored.seq);
         }
         if let Body::Message(message) = &stored.event.body {
-            listeners.retain(|(_, connection)| !connection.take_own(message.id));
+            listeners.retain(|connection| !connection.take_own(message.id));
         }
         if listeners.is_empty() {
             return;
@@ -176,39 +155,28 @@ impl Hub {
     }
 
     /// The sockets here of these users. No lock is held while they are written to.
-    fn listeners(&self, users: &[UserId]) -> Listeners {
-        let mut listeners = Listeners::new();
+    fn listeners(&self, users: &[UserId]) -> Connections {
+        let mut listeners = Connections::new();
         if self.count() == 0 {
             return listeners;
         }
         for user in users {
             if let Some(connections) = self.shard(*user).get(user) {
-                listeners.extend(connections.iter().map(|connection| (*user, connection.clone())));
+                listeners.extend(connections.iter().cloned());
             }
         }
         listeners
     }
 
-    fn send(&self, listeners: &Listeners, frame: &Frame) {
+    fn send(&self, listeners: &Connections, frame: &Frame) {
         let now = self.clock.now();
         self.metrics.pushed(listeners.len());
-        // Only where a message has come to is asked later; its sender knows it.
-        let noting = self.pushes.get().zip(frame.carries);
-        let mut told = Told::new();
-        for (user, connection) in listeners {
+        for connection in listeners {
             if connection.expired(now) {
                 connection.close(Closing::Expired);
-            } else if connection.push(frame)
-                && noting.is_some_and(|(_, carried)| carried.sender_id != *user)
-                && told.last() != Some(user)
-            {
-                told.push(*user);
+            } else {
+                connection.push(frame);
             }
-        }
-        if let Some((pushes, carried)) = noting
-            && !told.is_empty()
-        {
-            pushes.note(Push { seq: carried.seq, users: told, at: now, replayed: false });
         }
     }
 
@@ -254,7 +222,7 @@ impl Audience for Hub {
 
     fn tell_all(&self, user: UserId, connections: &[ConnectionId], there: &[Presence]) {
         let mut listeners = self.listeners(&[user]);
-        listeners.retain(|(_, connection)| connections.contains(&connection.id));
+        listeners.retain(|connection| connections.contains(&connection.id));
         if !listeners.is_empty()
             && let Ok(frame) = Frame::presence_snapshot(there)
         {

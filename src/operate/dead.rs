@@ -16,6 +16,7 @@ use crate::command::preferences::Preferred;
 use crate::config::Config;
 use crate::consumer::deciding::Deciding;
 use crate::consumer::notify::Notify;
+use crate::consumer::orders::{self, Orders};
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
 use crate::error::{Code, Error, Result};
@@ -47,13 +48,20 @@ pub struct Replay<'a> {
     // Each is connected when a letter first needs it.
     persist: Option<Persist>,
     notify: Option<Notify>,
+    orders: Option<Orders>,
 }
 
 impl<'a> Replay<'a> {
     /// Replays what this broker keeps.
     #[must_use]
     pub const fn new(config: &'a Config, broker: Broker, lifecycle: Lifecycle) -> Self {
-        Self { config, broker, lifecycle, persist: None, notify: None }
+        Self { config, broker, lifecycle, persist: None, notify: None, orders: None }
+    }
+
+    /// What decisions need. Who is there is not known here.
+    fn deciding(&self, store: &Store) -> Deciding {
+        let directory = Directory::new(self.broker.clone(), store.clone());
+        Deciding::new(directory, Preferred::new(self.broker.clone(), store.clone()), Arc::new(|_| None))
     }
 
     /// Hands a letter's event to the handler of its consumer; done means that the letter is gone.
@@ -67,15 +75,26 @@ impl<'a> Replay<'a> {
                 }
                 ask(self.persist.as_ref(), raw).await?
             }
-            Durable::Orders => return Err(Error::internal("letters of orders cannot be replayed yet")),
+            Durable::Orders => {
+                if self.orders.is_none() {
+                    let store = Store::connect(&self.config.store).await?;
+                    let means = orders::Means {
+                        publisher: self.broker.publisher(&self.lifecycle),
+                        directory: Directory::new(self.broker.clone(), store.clone()),
+                        preferred: Preferred::new(self.broker.clone(), store.clone()),
+                        deciding: self.deciding(&store),
+                        clock: Clock::System,
+                        opens: self.config.orders_open_conversations,
+                        store,
+                    };
+                    self.orders = Some(Orders::new(means)?);
+                }
+                ask(self.orders.as_ref(), raw).await?
+            }
             Durable::Notify => {
                 if self.notify.is_none() {
                     let store = Store::connect(&self.config.store).await?;
-                    let deciding = Deciding::new(
-                        Directory::new(self.broker.clone(), store.clone()),
-                        Preferred::new(self.broker.clone(), store),
-                        Arc::new(|_| None),
-                    );
+                    let deciding = self.deciding(&store);
                     let publisher = self.broker.publisher(&self.lifecycle);
                     self.notify = Some(Notify::new(self.broker.clone(), publisher, Clock::System, deciding));
                 }

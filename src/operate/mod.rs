@@ -1,10 +1,12 @@
-//! What an operator does with a running system: dead letters, and the comparison of the log with MongoDB.
+//! What an operator does with a running system: dead letters, the comparison of the log with MongoDB, accounts, and
+//! a sample of an order event.
 //!
 //! The tools use what instances use (the same handlers, the same projection) and make nothing in the broker. They can run
 //! beside any number of instances, because everything they write is idempotent and commutes.
 
 pub mod check;
 pub mod dead;
+pub mod orders;
 mod repair;
 pub mod users;
 

@@ -10,7 +10,6 @@ mod overlay;
 pub mod preferences;
 pub mod recent;
 pub mod sync;
-pub mod trace;
 pub mod unread;
 pub mod users;
 

@@ -36,7 +36,7 @@ pub(super) async fn run(store: &Store) -> Result<()> {
             "sessions",
             vec![
                 unique(doc! { "refreshHash": 1 }),
-                IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires.clone()).build(),
+                IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build(),
             ],
         ),
         (
@@ -58,7 +58,6 @@ pub(super) async fn run(store: &Store) -> Result<()> {
             ],
         ),
         ("notifications", vec![index(doc! { "userId": 1, "seq": -1 })]),
-        ("pushes", vec![IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build()]),
     ];
     for (collection, indexes) in wanted {
         bounded(store.collection::<Document>(collection).create_indexes(indexes)).await?;

@@ -128,17 +128,6 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Notifications of these ids with their places, also those that nobody was told; unknown ones are left out.
-    pub async fn notifications_by_id(&self, ids: &[NotificationId]) -> Result<Vec<(u64, Notification)>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let filter = doc! { "_id": { "$in": ids.iter().map(ToString::to_string).collect::<Vec<_>>() } };
-        let notifications = self.collection::<NotificationDocument>(NAME);
-        let found = self.read(async { notifications.find(filter).await?.try_collect::<Vec<_>>().await });
-        Ok(found.await?.into_iter().map(NotificationDocument::into_notification).collect())
-    }
-
     /// Projects notifications that were made, each id once. One that was made twice is the earlier one.
     pub(super) async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
         let known = self.insert_once(&documents(made)).await?;
