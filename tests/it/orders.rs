@@ -47,7 +47,9 @@ async fn a_stored_order_is_the_set_of_its_events_whatever_came_first() {
         // A publisher that says two things under one id, which must not depend on which came last.
         events.push(event(&id, 0, 2, Status::Paid));
         let mut wanted = Order::of(id.clone(), customer, None);
-        events.iter().for_each(|event| wanted.add(event));
+        for event in &events {
+            wanted.add(event);
+        }
         let mut sent: Vec<&OrderEvent> = events.iter().chain(&events).collect();
         sent.shuffle(&mut chance);
         for some in sent.chunks(chance.random_range(1..5)) {

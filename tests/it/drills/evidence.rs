@@ -111,7 +111,7 @@ fn text(document: &Document, field: &str) -> String {
     document.get_str(field).expect(field).to_owned()
 }
 
-async fn documents(database: &mongodb::Database, name: &str) -> Vec<Document> {
+pub async fn documents(database: &mongodb::Database, name: &str) -> Vec<Document> {
     let found = database.collection::<Document>(name).find(doc! {}).await.expect("a cursor");
     found.try_collect().await.expect("documents")
 }

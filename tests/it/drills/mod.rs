@@ -18,6 +18,7 @@ mod half_open;
 mod instance_kill;
 mod load;
 mod observer;
+mod orders;
 mod poison;
 mod presence;
 mod projection;

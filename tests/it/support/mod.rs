@@ -1,6 +1,7 @@
 //! The world of a test: real servers, started once for all tests of this run, and an account and a database for each.
 
 pub mod client;
+pub mod commerce;
 pub mod messages;
 pub mod node;
 pub mod proxy;
