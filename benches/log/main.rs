@@ -5,13 +5,14 @@
 //! shown are medians, and for ratios the least and the most of all rounds.
 //!
 //! It starts its own nats-server (`sync_interval: always`) and MongoDB, and takes about two minutes. Words as arguments
-//! choose parts: `publish`, `instance`, `resume`, `history`. A bench is no test: the verdicts do not change how it ends.
+//! choose parts: `publish`, `instance`, `resume`, `history`, `orders`. A bench is no test: the verdicts do not change how it ends.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod disk;
 mod history;
 mod instance;
+mod orders;
 mod publish;
 mod resume;
 mod servers;
@@ -40,6 +41,9 @@ fn main() {
         }
         if wanted("history") {
             rows.extend(history::measure(&servers).await);
+        }
+        if wanted("orders") {
+            rows.push(orders::measure(&servers).await);
         }
         println!("\n{}", table::of(&rows));
         servers.stop().await;
