@@ -13,11 +13,13 @@ use tokio::net::TcpListener;
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::broker::publish::Publisher;
+use crate::broker::recent::Recent;
 use crate::broker::tail::Tailed;
 use crate::broker::topology::Durable;
 use crate::broker::{self, Broker};
 use crate::command::Commands;
 use crate::command::directory::Directory;
+use crate::command::inboxes::Inboxes;
 use crate::command::limits::Limits;
 use crate::command::lookup::Lookup;
 use crate::command::preferences::Preferred;
@@ -37,7 +39,6 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::presence::Presences;
 use crate::query::Queries;
-use crate::query::recent::Recent;
 use crate::query::sync::Readers;
 use crate::server::{self, Front};
 use crate::store::Store;
@@ -132,10 +133,12 @@ impl App {
         let directory = Directory::new(broker.clone(), store.clone());
         let preferred = Preferred::new(broker.clone(), store.clone());
         let recent = Arc::new(Recent::new(config.sockets.window));
+        let inboxes = Inboxes::new(broker.clone(), store.clone(), recent.clone());
         let queries = Queries {
             broker: broker.clone(),
             store: store.clone(),
             directory: directory.clone(),
+            inboxes: inboxes.clone(),
             preferred: preferred.clone(),
             recent: recent.clone(),
             readers: Readers::default(),
@@ -174,6 +177,7 @@ impl App {
                 publisher,
                 store: store.clone(),
                 directory,
+                inboxes,
                 preferred,
                 limits,
                 resends: Resends::start(store, Duration::from_secs(config.broker.dedup_seconds), &lifecycle),

@@ -110,11 +110,13 @@ async fn database(tenant: &Tenant) -> mongodb::Database {
 
 /// The least that answering takes: indexed finds, and their documents as JSON. Says also how many there were.
 async fn find_and_encode(database: &mongodb::Database, conversation: &str, reader: &Person) -> (Duration, usize) {
+    let (place, user) = (conversation.parse().expect("an id"), reader.id.parse().expect("an id"));
+    let entry = shoptalk::domain::notification::entry_of(place, user);
     let begin = Instant::now();
     let mut count = 0;
     for (collection, filter) in [
         ("messages", doc! { "conversationId": conversation, "seq": { "$gt": 0_i64 } }),
-        ("notifications", doc! { "userId": &reader.id, "seq": { "$gt": 0_i64 } }),
+        ("notifications", doc! { "entryId": entry.to_string(), "seq": { "$gt": 0_i64 } }),
     ] {
         let collection = database.collection::<Document>(collection);
         let find = collection.find(filter).sort(doc! { "seq": 1 }).limit(i64::try_from(MISSED).unwrap_or(i64::MAX));

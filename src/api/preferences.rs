@@ -9,7 +9,10 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
 use crate::command::preferences::ChangePreferences;
+use crate::domain::decision::Level;
+use crate::domain::notification::Kind;
 use crate::domain::preferences::Preferences;
+use crate::error::Result;
 use crate::query::Queries;
 
 /// How the caller is seen.
@@ -20,6 +23,56 @@ struct PreferencesBody {
     hide_read_receipts: bool,
     /// Others see the caller as offline.
     invisible: bool,
+    /// How loud each kind of notification is.
+    notifications: LevelsBody,
+}
+
+/// How loud each kind of notification is: `on`, `silent` (it is listed and makes no noise) or `off`.
+#[derive(Object)]
+#[oai(rename = "NotificationLevels")]
+struct LevelsBody {
+    /// Messages from others.
+    message: String,
+    /// Messages that name the caller.
+    mention: String,
+    /// Orders of the caller.
+    order: String,
+    /// Messages in support conversations.
+    support: String,
+    /// What the caller is in, or may do: always `on`.
+    system: String,
+}
+
+/// How loud kinds of notifications are to be: `on`, `silent` or `off`; what is left out stays.
+#[derive(Default, Object)]
+#[oai(rename = "NotificationLevelsChange", default)]
+struct LevelsChange {
+    /// Messages from others.
+    message: Option<String>,
+    /// Messages that name the caller.
+    mention: Option<String>,
+    /// Orders of the caller.
+    order: Option<String>,
+    /// Messages in support conversations.
+    support: Option<String>,
+    /// Cannot be anything but `on`.
+    system: Option<String>,
+}
+
+impl LevelsChange {
+    fn read(&self) -> Result<Vec<(Kind, Level)>> {
+        let level = |kind: Kind| match kind {
+            Kind::Message => &self.message,
+            Kind::Mention => &self.mention,
+            Kind::Order => &self.order,
+            Kind::Support => &self.support,
+            Kind::System => &self.system,
+        };
+        Kind::ALL
+            .into_iter()
+            .filter_map(|kind| Some(level(kind).as_ref()?.parse().map(|level| (kind, level))))
+            .collect()
+    }
 }
 
 /// What is to change; what is left out stays.
@@ -30,6 +83,8 @@ struct PreferencesChange {
     hide_read_receipts: Option<bool>,
     /// Whether others see the caller as offline.
     invisible: Option<bool>,
+    /// How loud kinds of notifications are to be.
+    notifications: Option<LevelsChange>,
 }
 
 /// Somebody whom the caller blocks.
@@ -58,7 +113,18 @@ enum BlockChanged {
 
 impl From<&Preferences> for PreferencesBody {
     fn from(preferences: &Preferences) -> Self {
-        Self { hide_read_receipts: preferences.hide_read_receipts, invisible: preferences.invisible }
+        let level = |kind| preferences.level(kind).word().to_owned();
+        Self {
+            hide_read_receipts: preferences.hide_read_receipts,
+            invisible: preferences.invisible,
+            notifications: LevelsBody {
+                message: level(Kind::Message),
+                mention: level(Kind::Mention),
+                order: level(Kind::Order),
+                support: level(Kind::Support),
+                system: level(Kind::System),
+            },
+        }
     }
 }
 
@@ -82,8 +148,9 @@ impl PreferencesApi {
         request: &Request,
         body: Json<PreferencesChange>,
     ) -> Reply<Json<PreferencesBody>> {
-        let PreferencesChange { hide_read_receipts, invisible } = body.0;
-        let change = ChangePreferences { hide_read_receipts, invisible };
+        let PreferencesChange { hide_read_receipts, invisible, notifications } = body.0;
+        let notifications = notifications.unwrap_or_default().read()?;
+        let change = ChangePreferences { hide_read_receipts, invisible, notifications };
         Ok(Json(commands.change_preferences(&caller.0, change, trace(request)).await?.as_ref().into()))
     }
 

@@ -12,6 +12,7 @@ pub mod live;
 mod login;
 pub mod publish;
 pub mod read;
+pub mod recent;
 pub mod scan;
 pub mod subject;
 pub mod tail;

@@ -116,8 +116,9 @@ impl Limits {
         let weight = match &stored.event.body {
             Body::Preferences(_) => PREFERENCES,
             Body::Receipt(_) => MARK,
-            // Openings and other changes of conversations, which have a note as well, and what one is to somebody.
-            Body::Message(_) | Body::Conversation(_) | Body::Setting(_) => 1.0,
+            // Openings and other changes of conversations, which have a note as well, what one is to somebody, and what they
+            // do to their notifications.
+            Body::Message(_) | Body::Conversation(_) | Body::Setting(_) | Body::NotificationState(_) => 1.0,
             // What is done to messages.
             body if body.changed_message().is_some() => 1.0,
             _ => return,

@@ -8,6 +8,8 @@ mod bursts;
 pub mod changes;
 pub mod conversations;
 pub mod directory;
+pub mod inbox;
+pub mod inboxes;
 pub mod limits;
 pub mod lookup;
 pub mod messages;
@@ -32,6 +34,7 @@ use crate::domain::event::{self, Body, Event};
 use crate::domain::ids::UserId;
 use crate::store::Store;
 use directory::Directory;
+use inboxes::Inboxes;
 use limits::Limits;
 use lookup::Lookup;
 use preferences::Preferred;
@@ -45,6 +48,7 @@ pub struct Commands {
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) inboxes: Inboxes,
     pub(crate) preferred: Preferred,
     pub(crate) limits: Limits,
     pub(crate) receipts: Receipts,

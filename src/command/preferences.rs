@@ -24,8 +24,10 @@ use crate::broker::Broker;
 use crate::broker::subject::{InboxKind, Subject};
 use crate::broker::topology::StreamName;
 use crate::domain::conversation::Conversation;
+use crate::domain::decision::Level;
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::UserId;
+use crate::domain::notification::Kind;
 use crate::domain::preferences::{BLOCKED_LIMIT, Preferences};
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
@@ -295,12 +297,14 @@ fn turned_between<'a>(before: &'a Preferences, after: &'a Preferences) -> impl I
 }
 
 /// What somebody wants to change of how they are seen; what is nothing stays.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ChangePreferences {
     /// Whether others are not told how far they have read.
     pub hide_read_receipts: Option<bool>,
     /// Whether others see them as offline.
     pub invisible: Option<bool>,
+    /// How loud kinds of notifications are to be.
+    pub notifications: Vec<(Kind, Level)>,
 }
 
 impl Commands {
@@ -344,10 +348,10 @@ impl Commands {
     ) -> Result<Arc<Preferences>> {
         actor.check_expiry(self.clock.now())?;
         let apply = |preferences: &mut Preferences| {
-            let ChangePreferences { hide_read_receipts, invisible } = change;
+            let ChangePreferences { hide_read_receipts, invisible, notifications } = &change;
             preferences.hide_read_receipts = hide_read_receipts.unwrap_or(preferences.hide_read_receipts);
             preferences.invisible = invisible.unwrap_or(preferences.invisible);
-            Ok(())
+            notifications.iter().try_for_each(|(kind, level)| preferences.set_level(*kind, *level))
         };
         self.update_preferences(actor, apply, trace).await
     }

@@ -85,6 +85,7 @@ pub const SETTINGS: &[Setting] = &[
         Some("false"),
         "whether the first event of an order opens a conversation of customer and seller about it: true or false",
     ),
+    setting("NOTIFICATION_DAYS", Some("90"), "days after which notifications are forgotten, 1 to 3650"),
     setting("SHUTDOWN_SECONDS", Some("20"), "time to finish work in hand on SIGTERM, 1 to 300"),
     setting("LOG", Some("info"), "log filter, such as `info` or `shoptalk=debug,info`"),
     setting("LOG_FORMAT", Some("text"), "text or json"),
@@ -163,6 +164,8 @@ pub struct StoreConfig {
     pub uri: String,
     /// The database when the URI names none.
     pub database: String,
+    /// Days after which notifications are forgotten.
+    pub notification_days: u32,
 }
 
 /// How callers are known.
@@ -249,6 +252,7 @@ impl Config {
             store: StoreConfig {
                 uri: read.prefixed("MONGODB_URI", &["mongodb://", "mongodb+srv://"]),
                 database: read.text("MONGODB_DATABASE"),
+                notification_days: read.within("NOTIFICATION_DAYS", 1, 3_650),
             },
             auth: AuthConfig {
                 secret: read.secret(),

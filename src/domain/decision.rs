@@ -3,11 +3,14 @@
 //! The answer follows from what happened, what its user wants, whether they are there, how far they have read, and the time;
 //! from nothing else. It is kept with the notification, so that it can be told later why somebody heard or did not.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
 use super::notification::Kind;
 use super::presence::Status;
+use crate::error::Error;
 
 /// A way of telling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,16 @@ impl Level {
             Self::Silent => "silent",
             Self::Off => "off",
         }
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let all = [Self::On, Self::Silent, Self::Off];
+        let found = all.into_iter().find(|level| level.word() == text);
+        found.ok_or_else(|| Error::invalid("unknown_notification_level", "a kind of notification is on, silent or off"))
     }
 }
 

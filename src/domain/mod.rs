@@ -24,6 +24,7 @@ pub mod page;
 pub mod preferences;
 pub mod presence;
 pub mod receipt;
+pub mod registers;
 pub mod rights;
 pub mod roster;
 pub mod setting;

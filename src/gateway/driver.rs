@@ -23,6 +23,7 @@ use super::session::{Step, known};
 use crate::auth::Actor;
 use crate::command::Commands;
 use crate::command::changes::{ChangeMessage, Changed};
+use crate::command::inbox::InboxChanged;
 use crate::command::messages::{SendMessage, Sent};
 use crate::command::receipts::{Mark, Marked, Marking};
 use crate::config::Cors;
@@ -232,6 +233,13 @@ impl Gateway {
             Step::Mark(actor, conversation, mark, up_to) => {
                 let marking = self.commands.mark(&actor, conversation, mark, up_to, Some(trace)).await;
                 self.mark(connection, mark, marking, reply);
+            }
+            Step::ChangeInbox(actor, change) => {
+                let commands = self.commands.clone();
+                self.answer_later(connection, reply, async move {
+                    let InboxChanged { seq, counts } = commands.change_inbox(&actor, change, Some(trace)).await?;
+                    Ok(Done::NotificationsMarked { seq, counts })
+                });
             }
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::command::changes::{self, ChangeMessage};
+use crate::command::inbox::{ChangeInbox, Deed, Which, snooze};
 use crate::command::messages::{Draft, SendMessage};
 use crate::command::receipts::{Mark, UpTo};
 use crate::domain::change::Scope;
@@ -18,6 +19,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::emoji::Emoji;
 use crate::domain::frame::Synced;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::inbox::Counts;
 use crate::domain::presence::Sign;
 use crate::domain::words::{MessageText, required};
 use crate::error::{self, Error, Result};
@@ -81,10 +83,17 @@ pub enum ClientEvent {
         /// How far.
         up_to: UpTo,
     },
+    /// Its user does something to their notifications.
+    MarkNotifications {
+        /// Who it says does.
+        claimed: Option<String>,
+        /// What.
+        change: ChangeInbox,
+    },
 }
 
 /// The names of what clients can say.
-pub const CLIENT_EVENTS: [&str; 13] = [
+pub const CLIENT_EVENTS: [&str; 14] = [
     "register",
     "authenticate",
     "sendMessage",
@@ -97,6 +106,7 @@ pub const CLIENT_EVENTS: [&str; 13] = [
     "setPresence",
     "markRead",
     "markDelivered",
+    "markNotifications",
     "sync",
 ];
 
@@ -136,6 +146,18 @@ struct Payload<'a> {
     status: Option<Cow<'a, str>>,
     #[serde(default)]
     up_to: Option<serde_json::Value>,
+    #[serde(borrow, default)]
+    ids: Option<Vec<Cow<'a, str>>>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    read: bool,
+    #[serde(default)]
+    seen: bool,
+    #[serde(default)]
+    archived: Option<bool>,
+    #[serde(borrow, default)]
+    snoozed_until: Option<Cow<'a, str>>,
     #[serde(default)]
     attachment: Option<IgnoredAny>,
 }
@@ -197,6 +219,11 @@ impl ClientEvent {
                     up_to: UpTo::read(payload.up_to.as_ref())?,
                 })
             }
+            "markNotifications" => {
+                let payload = payload(data)?;
+                let change = mark(&payload)?;
+                Ok(Self::MarkNotifications { claimed: payload.user_id.map(Cow::into_owned), change })
+            }
             _ => Err(Error::invalid("unknown_event", "there is no event of this name")),
         }
     }
@@ -215,6 +242,22 @@ fn what(name: &str, payload: &Payload<'_>) -> Result<What> {
         "react" => Ok(What::React { emoji: Emoji::new(required(payload.emoji.as_deref(), "emoji")?)?, on }),
         _ => Ok(What::Pin { on }),
     }
+}
+
+/// What an event says is to be done to notifications.
+fn mark(payload: &Payload<'_>) -> Result<ChangeInbox> {
+    let up_to = match UpTo::read(payload.up_to.as_ref())? {
+        UpTo::Seen => None,
+        UpTo::Seq(seq) => Some(seq),
+        UpTo::Message(_) => return Err(Error::invalid("malformed_up_to", "upTo is a seq")),
+    };
+    let until = payload.snoozed_until.as_deref().map(snooze).transpose()?;
+    let deed = Deed { seen: payload.seen, read: payload.read, archived: payload.archived, snoozed_until: until };
+    ChangeInbox::new(
+        Which::read(payload.ids.as_ref().map(|ids| ids.iter().map(AsRef::as_ref)), payload.all)?,
+        up_to,
+        deed,
+    )
 }
 
 fn payload(data: Option<&RawValue>) -> Result<Payload<'_>> {
@@ -294,6 +337,13 @@ pub enum Done {
         /// How far.
         delivered_seq: u64,
     },
+    /// Notifications are as it was asked for.
+    NotificationsMarked {
+        /// The place of that in the log.
+        seq: u64,
+        /// What is left.
+        counts: Counts,
+    },
     /// Done, and there is nothing to say about it.
     Nothing {},
 }
@@ -361,6 +411,16 @@ mod tests {
         assert_eq!(reason("typing", "{}"), "missing_field");
         assert_eq!(reason("markRead", &format!(r#"{{"conversationId":"{CNV}","upTo":-1}}"#)), "malformed_up_to");
         assert_eq!(reason("markDelivered", &format!(r#"{{"conversationId":"{CNV}","upTo":"7"}}"#)), "malformed_id");
+        let ids = r#""ids":["ntf_00000000000000000000000001"]"#;
+        assert_eq!(reason("markNotifications", &format!("{{{ids}}}")), "nothing_to_change");
+        assert_eq!(reason("markNotifications", r#"{"read":true}"#), "missing_field");
+        assert_eq!(reason("markNotifications", &format!(r#"{{{ids},"all":true,"read":true}}"#)), "ids_and_all");
+        assert_eq!(reason("markNotifications", r#"{"all":true,"read":1}"#), "malformed_payload");
+        let until = r#"{"all":true,"snoozedUntil":"tomorrow"}"#;
+        assert_eq!(reason("markNotifications", until), "malformed_snooze");
+        assert_eq!(reason("markNotifications", r#"{"all":true,"upTo":"x","read":true}"#), "malformed_id");
+        let marked = read("markNotifications", &format!(r#"{{{ids},"seen":true,"archived":false,"upTo":7}}"#));
+        assert!(matches!(marked, Ok(ClientEvent::MarkNotifications { .. })));
         assert_eq!(reason("register", "7"), "malformed_payload");
         assert_eq!(reason("authenticate", "{}"), "missing_field");
         assert_eq!(reason("sync", "{}"), "missing_field");

@@ -6,6 +6,7 @@ use super::protocol::{ClientEvent, Done};
 use crate::auth::Actor;
 use crate::auth::token::{Tokens, missing};
 use crate::command::changes::ChangeMessage;
+use crate::command::inbox::ChangeInbox;
 use crate::command::messages::SendMessage;
 use crate::command::receipts::{Mark, UpTo};
 use crate::domain::clock::Timestamp;
@@ -44,6 +45,8 @@ pub enum Step {
     SetPresence(Arc<Actor>, Sign),
     /// Mark a conversation as read, or as delivered.
     Mark(Arc<Actor>, ConversationId, Mark, UpTo),
+    /// Change its user's inbox.
+    ChangeInbox(Arc<Actor>, ChangeInbox),
 }
 
 impl Step {
@@ -60,6 +63,7 @@ impl Step {
             Self::SetPresence(..) => "setPresence",
             Self::Mark(_, _, Mark::Read, _) => "markRead",
             Self::Mark(_, _, Mark::Delivered, _) => "markDelivered",
+            Self::ChangeInbox(..) => "markNotifications",
         }
     }
 }
@@ -104,6 +108,10 @@ impl Session {
             ClientEvent::Mark { claimed, conversation_id, mark, up_to } => {
                 actor.check_claim(claimed.as_deref())?;
                 Ok(Step::Mark(actor, conversation_id, mark, up_to))
+            }
+            ClientEvent::MarkNotifications { claimed, change } => {
+                actor.check_claim(claimed.as_deref())?;
+                Ok(Step::ChangeInbox(actor, change))
             }
         }
     }

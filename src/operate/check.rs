@@ -152,7 +152,7 @@ impl Projection {
             let events: Vec<Stored> = entries.into_iter().filter_map(|entry| entry.event().ok()).collect();
             report.events += read;
             report.unreadable += read - events.len() as u64;
-            let audit = self.store.audit(&events, range.head).await?;
+            let audit = self.store.audit(&events, range.head, self.clock.now()).await?;
             audit.differences.iter().for_each(|difference| report.note(difference));
             for (collection, count) in &audit.explained {
                 *explained.entry(*collection).or_default() += count;

@@ -13,6 +13,7 @@ pub mod users;
 use crate::broker::{self, Broker};
 use crate::config::Config;
 use crate::consumer::persist::Persist;
+use crate::domain::clock::Clock;
 use crate::error::Result;
 use crate::store::Store;
 
@@ -26,6 +27,7 @@ pub struct Projection {
     pub(crate) broker: Broker,
     pub(crate) store: Store,
     pub(crate) persist: Persist,
+    pub(crate) clock: Clock,
 }
 
 impl Projection {
@@ -33,7 +35,7 @@ impl Projection {
     pub async fn connect(config: &Config) -> Result<Self> {
         let broker = attach(config).await?;
         let store = Store::connect(&config.store).await?;
-        Ok(Self { broker, persist: Persist::new(store.clone()), store })
+        Ok(Self { broker, persist: Persist::new(store.clone()), store, clock: Clock::System })
     }
 
     /// Closes the connection to the broker.

@@ -28,6 +28,7 @@ impl Projection {
         for id in unopened.iter().chain(&audit.unreadable) {
             self.bring_back(*id, range).await?;
         }
+        self.store.recount_named(audit).await?;
         let conversations = audit.differences.iter().filter(|one| one.collection == Projected::Conversations);
         let different = conversations.filter(|one| one.fault == Fault::Different);
         recount.extend(different.filter_map(|one| one.id.parse::<ConversationId>().ok()));

@@ -8,7 +8,6 @@ pub mod notifications;
 pub mod orders;
 mod overlay;
 pub mod preferences;
-pub mod recent;
 pub mod sync;
 pub mod unread;
 pub mod users;
@@ -17,13 +16,14 @@ use std::sync::Arc;
 
 use crate::auth::Actor;
 use crate::broker::Broker;
+use crate::broker::recent::Recent;
 use crate::command::directory::Directory;
+use crate::command::inboxes::Inboxes;
 use crate::command::preferences::Preferred;
 use crate::domain::clock::Clock;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::store::Store;
-use recent::Recent;
 use sync::Readers;
 pub use users::BrokerLink;
 
@@ -33,6 +33,7 @@ pub struct Queries {
     pub(crate) broker: Broker,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) inboxes: Inboxes,
     pub(crate) preferred: Preferred,
     pub(crate) recent: Arc<Recent>,
     pub(crate) readers: Readers,

@@ -14,6 +14,7 @@ use super::batch::Batch;
 use super::messages::MessageDocument;
 use super::once::Placed;
 use super::{Store, bounded, seq, stored_seq};
+use crate::domain::clock::Timestamp;
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::ConversationId;
 use crate::error::{Error, Result};
@@ -28,13 +29,16 @@ pub enum Projected {
     Messages,
     /// What each user was told.
     Notifications,
+    /// What has become of that.
+    Inbox,
     /// How each user wants to be seen.
     Preferences,
 }
 
 impl Projected {
     /// Every one of them.
-    pub const ALL: [Self; 4] = [Self::Conversations, Self::Messages, Self::Notifications, Self::Preferences];
+    pub const ALL: [Self; 5] =
+        [Self::Conversations, Self::Messages, Self::Notifications, Self::Inbox, Self::Preferences];
 
     /// Its name.
     #[must_use]
@@ -43,6 +47,7 @@ impl Projected {
             Self::Conversations => "conversations",
             Self::Messages => "messages",
             Self::Notifications => "notifications",
+            Self::Inbox => super::inbox::NAME,
             Self::Preferences => "preferences",
         }
     }
@@ -51,7 +56,7 @@ impl Projected {
     pub(super) const fn place(self) -> &'static str {
         match self {
             Self::Conversations => "lastSeq",
-            Self::Messages | Self::Notifications | Self::Preferences => "seq",
+            Self::Messages | Self::Notifications | Self::Inbox | Self::Preferences => "seq",
         }
     }
 
@@ -63,6 +68,7 @@ impl Projected {
             (Self::Conversations, Body::Message(message)) => message.conversation_id.to_string() == id,
             (Self::Messages, Body::Message(message)) => message.id.to_string() == id,
             (Self::Notifications, Body::Notification(made)) => made.id.to_string() == id,
+            (Self::Inbox, Body::Notification(made)) => made.is_told() && made.entry_id.to_string() == id,
             (Self::Preferences, Body::Preferences(said)) => said.user_id.to_string() == id,
             _ => false,
         }
@@ -120,9 +126,16 @@ pub struct Audit {
     pub unreadable: Vec<ConversationId>,
     /// Places at which the log repeats an earlier message or notification.
     pub(super) copies: HashSet<u64>,
+    /// Notifications of before that time may have gone.
+    gone_before: Option<Timestamp>,
 }
 
 impl Audit {
+    /// Whether what was made at this time may have gone since.
+    pub(super) fn may_have_gone(&self, made_at: Timestamp) -> bool {
+        self.gone_before.is_some_and(|before| made_at < before)
+    }
+
     pub(super) fn explain(&mut self, collection: Projected) {
         *self.explained.entry(collection).or_default() += 1;
     }
@@ -136,12 +149,14 @@ impl Audit {
 impl Store {
     /// Compares a batch of events, in the order of the log, with the documents they make. `head` is the last place of the
     /// log.
-    pub async fn audit(&self, events: &[Stored], head: u64) -> Result<Audit> {
-        let mut audit = Audit::default();
+    pub async fn audit(&self, events: &[Stored], head: u64, now: Timestamp) -> Result<Audit> {
+        let kept = i64::from(self.notification_days) * 86_400;
+        let mut audit = Audit { gone_before: Some(now.plus_seconds(-kept)), ..Audit::default() };
         self.audit_placed(Projected::Messages, &super::messages::documents(&messages(events)), &mut audit).await?;
         self.audit_changes(events, &mut audit).await?;
         self.audit_placed(Projected::Notifications, &super::notifications::documents(&made(events)), &mut audit)
             .await?;
+        self.audit_inbox(events, head, &mut audit).await?;
         self.audit_preferences(events, &mut audit).await?;
         self.audit_conversations(events, head, &mut audit).await?;
         Ok(audit)
@@ -164,6 +179,7 @@ impl Store {
                 continue;
             }
             let (fault, fields) = match found {
+                None if wanted.expires_from().is_some_and(|made_at| audit.may_have_gone(made_at)) => continue,
                 None => (Fault::Missing, Vec::new()),
                 Some(found) => (Fault::Different, differing(&T::settled(serialized(wanted)?, found), found)),
             };
@@ -225,6 +241,7 @@ impl Store {
         self.clear_places(&messages).await?;
         self.restore_messages(&messages).await?;
         self.replace(&super::notifications::documents(&made)).await?;
+        self.restore_inbox(audit).await?;
         self.restore_preferences(events, audit).await?;
         let last = events.last().map_or(0, |last| last.seq);
         for (at, state) in Batch::of(events).states() {

@@ -11,6 +11,7 @@ use super::{Known, Store};
 use crate::domain::conversation::{Conversation, LastMessage};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::inbox::NotificationState;
 use crate::domain::message::Message;
 use crate::domain::notification::Notification;
 use crate::domain::preferences::Preferences;
@@ -46,6 +47,10 @@ pub(super) struct Batch<'a> {
     pub(super) sent: Vec<(u64, &'a Message)>,
     /// Each notification once, where it is first.
     pub(super) made: Vec<(u64, &'a Notification)>,
+    /// Notifications that are in it for the second time.
+    pub(super) made_again: Vec<(u64, &'a Notification)>,
+    /// What users have done to their notifications.
+    pub(super) done: Vec<(u64, &'a NotificationState)>,
     /// What happens to messages.
     pub(super) changes: Vec<MessageTouch<'a>>,
     settings: Vec<(u64, &'a Setting)>,
@@ -100,12 +105,9 @@ impl<'a> Batch<'a> {
                 Body::Preferences(preferences) => {
                     batch.preferred.insert(preferences.user_id, (at, preferences));
                 }
-                Body::Notification(_)
-                | Body::NotificationState(_)
-                | Body::Edit(_)
-                | Body::Deletion(_)
-                | Body::Reaction(_)
-                | Body::Pin(_) => {}
+                Body::Notification(notification) => batch.made_again.push((at, notification)),
+                Body::NotificationState(state) => batch.done.push((at, state)),
+                Body::Edit(_) | Body::Deletion(_) | Body::Reaction(_) | Body::Pin(_) => {}
             }
         }
         // The last one in the order of the log stays.
@@ -186,7 +188,7 @@ impl Store {
         let preferred = batch.preferred();
         let (known, made, put, noted) = tokio::join!(
             self.insert_messages(&batch.sent),
-            self.insert_notifications(&batch.made),
+            self.project_inbox(&batch),
             self.put_preferences(&preferred),
             self.note_highest_seq(batch.highest),
         );

@@ -6,9 +6,12 @@
 
 pub mod audit;
 mod audit_conversations;
+mod audit_inbox;
 pub mod batch;
 pub mod conversations;
 mod gate;
+mod inbox;
+mod inbox_read;
 mod message_touch;
 pub mod messages;
 pub mod meta;
@@ -65,6 +68,7 @@ pub struct Store {
     client: Client,
     database: Database,
     gate: Gate,
+    notification_days: u32,
 }
 
 impl Store {
@@ -86,7 +90,7 @@ impl Store {
             Some(database) => database,
             None => client.database(&config.database),
         };
-        let store = Self { client, database, gate: Gate::open() };
+        let store = Self { client, database, gate: Gate::open(), notification_days: config.notification_days };
         store.warm_up().await;
         bounded(store.database.run_command(doc! { "ping": 1 })).await?;
         migrate::run(&store).await?;
@@ -106,6 +110,12 @@ impl Store {
     /// Refuses at once what would be refused later, as long as the database is known to be away.
     pub fn admit(&self) -> Result<()> {
         self.gate.admit()
+    }
+
+    /// Days after which notifications are forgotten.
+    #[must_use]
+    pub const fn notification_days(&self) -> u32 {
+        self.notification_days
     }
 
     /// Asks whether the database is there; the answer takes less than a second.

@@ -1,20 +1,22 @@
 //! `notifications`: what each user was told.
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::once::Placed;
 use super::{Store, seq, stored_seq, stored_time, time};
+use crate::domain::clock::Timestamp;
 use crate::domain::decision::Decisions;
 use crate::domain::ids::{ConversationId, MessageId, NotificationId, UserId};
 use crate::domain::notification::{Data, Kind, Notification};
-use crate::domain::page::{Edge, Page};
 use crate::error::Result;
 
-const NAME: &str = "notifications";
+pub(super) const NAME: &str = "notifications";
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DataDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +33,7 @@ struct DataDocument {
     status: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NotificationDocument {
     #[serde(rename = "_id")]
@@ -48,7 +50,7 @@ pub(super) struct NotificationDocument {
 }
 
 impl NotificationDocument {
-    fn made(at: u64, notification: &Notification) -> Self {
+    pub(super) fn made(at: u64, notification: &Notification) -> Self {
         let data = &notification.data;
         Self {
             id: notification.id,
@@ -71,7 +73,7 @@ impl NotificationDocument {
         }
     }
 
-    fn into_notification(self) -> (u64, Notification) {
+    pub(super) fn into_notification(self) -> (u64, Notification) {
         let DataDocument { conversation_id, message_id, message_seq, sender_id, order_id, status } = self.data;
         let notification = Notification {
             id: self.id,
@@ -88,6 +90,18 @@ impl NotificationDocument {
     }
 }
 
+impl NotificationDocument {
+    /// Where the log has it.
+    pub(super) const fn place(&self) -> i64 {
+        self.seq
+    }
+
+    /// When it was made.
+    pub(super) const fn made_at(&self) -> DateTime {
+        self.created_at
+    }
+}
+
 impl Placed for NotificationDocument {
     const NAME: &'static str = NAME;
 
@@ -98,6 +112,10 @@ impl Placed for NotificationDocument {
     fn seq(&self) -> i64 {
         self.seq
     }
+
+    fn expires_from(&self) -> Option<Timestamp> {
+        Some(time(self.created_at))
+    }
 }
 
 pub(super) fn documents(made: &[(u64, &Notification)]) -> Vec<NotificationDocument> {
@@ -105,34 +123,69 @@ pub(super) fn documents(made: &[(u64, &Notification)]) -> Vec<NotificationDocume
 }
 
 impl Store {
-    /// A user's notifications, newest first.
-    pub async fn notifications_of(
-        &self,
-        user: UserId,
-        before: Option<Edge>,
-        limit: u32,
-    ) -> Result<Page<(u64, Notification)>> {
-        let mut filter = doc! { "userId": user.to_string(), "decision.inbox.outcome": { "$ne": "held" } };
-        if let Some(Edge(edge)) = before {
-            filter.insert("seq", doc! { "$lt": stored_seq(edge) });
-        }
-        let notifications = self.collection::<NotificationDocument>(NAME);
-        let found = self.read(async {
-            let find = notifications.find(filter).sort(doc! { "seq": -1 }).limit(i64::from(limit) + 1);
-            find.await?.try_collect::<Vec<_>>().await
-        });
-        let mut items: Vec<_> = found.await?.into_iter().map(NotificationDocument::into_notification).collect();
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|(seq, _)| Edge(*seq));
-        Ok(Page { items, next })
+    /// A notification and its place, if it is there.
+    pub async fn notification(&self, id: NotificationId) -> Result<Option<(u64, Notification)>> {
+        let made = self.collection::<NotificationDocument>(NAME);
+        let found = self.read(made.find_one(doc! { "_id": id.to_string() })).await?;
+        Ok(found.map(NotificationDocument::into_notification))
     }
 
-    /// Projects notifications that were made, each id once. One that was made twice is the earlier one.
-    pub(super) async fn insert_notifications(&self, made: &[(u64, &Notification)]) -> Result<()> {
-        let known = self.insert_once(&documents(made)).await?;
-        let late = known.iter().filter(|known| known.seq > made[known.place].0);
-        let late: Vec<_> = late.map(|known| made[known.place]).collect();
-        self.advance(&documents(&late)).await
+    /// Where these notifications are stored to be in the log; those that are not there are left out.
+    pub async fn notifications_placed(&self, ids: &[NotificationId]) -> Result<HashMap<NotificationId, u64>> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(rename = "_id")]
+            id: NotificationId,
+            seq: i64,
+        }
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let made = self.collection::<Row>(NAME);
+        let found = self.read(async {
+            let find = made.find(doc! { "_id": { "$in": ids } }).projection(doc! { "seq": 1 });
+            find.await?.try_collect::<Vec<_>>().await
+        });
+        Ok(found.await?.into_iter().map(|row| (row.id, seq(row.seq))).collect())
+    }
+
+    /// Of which entries of a user's these notifications are that they were told of.
+    pub async fn entries_of_told(
+        &self,
+        user: UserId,
+        ids: &[NotificationId],
+    ) -> Result<HashMap<NotificationId, NotificationId>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Row {
+            #[serde(rename = "_id")]
+            id: NotificationId,
+            entry_id: NotificationId,
+        }
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let told =
+            doc! { "_id": { "$in": ids }, "userId": user.to_string(), "decision.inbox.outcome": { "$ne": "held" } };
+        let made = self.collection::<Row>(NAME);
+        let found = self.read(async {
+            let find = made.find(told).projection(doc! { "entryId": 1 });
+            find.await?.try_collect::<Vec<_>>().await
+        });
+        Ok(found.await?.into_iter().map(|row| (row.id, row.entry_id)).collect())
+    }
+
+    /// How many notifications of an entry its user was told of in a stretch of the log, at most so many. Those about messages
+    /// up to `read` do not count.
+    pub async fn count_told(&self, entry: NotificationId, stretch: (u64, u64), read: u64, most: u32) -> Result<u32> {
+        let (after, upto) = (stored_seq(stretch.0), stored_seq(stretch.1));
+        let told = doc! {
+            "entryId": entry.to_string(),
+            "seq": { "$gt": after, "$lte": upto },
+            "decision.inbox.outcome": { "$ne": "held" },
+            "data.messageSeq": { "$not": { "$lte": stored_seq(read) } },
+        };
+        let made = self.collection::<Document>(NAME);
+        let counted = self.read(made.count_documents(told).limit(u64::from(most))).await?;
+        Ok(u32::try_from(counted).unwrap_or(most))
     }
 }

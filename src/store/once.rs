@@ -15,6 +15,7 @@ use mongodb::{Collection, Namespace};
 use serde::Serialize;
 
 use super::{DUPLICATE_KEY, PATIENCE, Store, away, bounded, failure, seq};
+use crate::domain::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// A document that one event makes, and the seq of that event.
@@ -27,6 +28,11 @@ pub(super) trait Placed: Serialize + Send + Sync {
 
     /// Where the log has it.
     fn seq(&self) -> i64;
+
+    /// When it was made, if it goes a while after that.
+    fn expires_from(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// What the stored document should be, if this is what its event makes of it: later events may have added to it.
     #[must_use]

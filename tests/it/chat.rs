@@ -39,7 +39,8 @@ async fn a_message_reaches_everybody_once_and_is_kept() {
     )
     .await;
     assert_eq!(page["items"].as_array().map(Vec::len), Some(1));
-    assert_eq!(page["items"][0]["id"], notification["id"]);
+    let entry = &page["items"][0];
+    assert_eq!((&entry["notificationId"], &entry["id"]), (&notification["id"], &notification["entryId"]));
     assert_eq!(ana.get("/api/notifications").await.1["items"], json!([]), "nobody is told of their own message");
 
     assert!(his.drain("message").await.is_empty(), "it came once");

@@ -64,8 +64,8 @@ async fn a_log_that_is_delivered_again_changes_nothing() {
         ana.say(&conversation, &number.to_string()).await;
     }
     let notifications = || ben.get("/api/notifications?limit=200");
-    let count = |(_, page): &(u16, Value)| page["items"].as_array().map_or(0, Vec::len);
-    until("twenty notifications", notifications, |page| count(page) == 20).await;
+    let count = |(_, page): &(u16, Value)| page["items"][0]["count"].as_u64();
+    until("twenty notifications", notifications, |page| count(page) == Some(20)).await;
     let before =
         (world.history(&ben, &conversation, 20).await, notifications().await, ana.get("/api/conversations").await);
 

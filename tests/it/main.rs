@@ -14,6 +14,7 @@ mod drills;
 mod guarantees;
 mod history;
 mod http;
+mod inbox;
 mod layers;
 mod log;
 mod long;

@@ -118,7 +118,7 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
     assert_eq!((&clean.json()["differences"], &clean.json()["notDue"]), (&json!(0), &json!(0)));
 
     // By hand: a message removed, another changed, one moved to the place of a third, strangers put in, a mark set back,
-    // a conversation removed, another renamed and named wrong, a notification removed.
+    // a conversation removed, another renamed and named wrong, a notification removed, entries of inboxes too.
     let database = database(&world.tenant).await;
     let (messages, conversations) =
         (database.collection::<Document>("messages"), database.collection::<Document>("conversations"));
@@ -143,6 +143,10 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
     conversations.update_one(doc! { "_id": &third }, wrong).await.expect("changed");
     let notifications = database.collection::<Document>("notifications");
     notifications.delete_one(doc! { "userId": &ben.id }).await.expect("removed");
+    let inbox = database.collection::<Document>("inbox");
+    assert_eq!(inbox.delete_one(doc! { "userId": &cleo.id }).await.expect("removed").deleted_count, 1);
+    let wrong = doc! { "$set": { "newest.title": "changed" } };
+    assert_eq!(inbox.update_one(doc! { "userId": &ana.id }, wrong).await.expect("changed").matched_count, 1);
 
     let found = shoptalk(&world.tenant, &["check", "--json"]).await;
     assert!(!found.good, "{found:?}");
@@ -156,13 +160,15 @@ async fn what_differs_from_the_log_is_found_and_rebuilt() {
         "conversations different [lastMessage,lastSeq,state]",
         "conversations different [marks]",
         "conversations missing []",
+        "inbox different [newest]",
+        "inbox missing []",
         "messages different [senderName,text]",
         "messages extra []",
         "messages missing []",
         "notifications missing []",
     ];
     assert_eq!(listed(&report), wanted.map(str::to_owned).into(), "{report:#}");
-    assert_eq!((&report["differences"], &report["remaining"]), (&json!(8), &json!(8)), "{report:#}");
+    assert_eq!((&report["differences"], &report["remaining"]), (&json!(10), &json!(10)), "{report:#}");
     assert_ne!(seen().await, before, "the damage shows");
     let people = shoptalk(&world.tenant, &["check"]).await;
     assert!(people.text().contains("different  messages") && !people.text().contains("changed"), "{people:?}");

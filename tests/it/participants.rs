@@ -1,6 +1,7 @@
 //! Who comes and goes: what newcomers see, what those who are gone do not, and who runs a group.
 
 use async_nats::jetstream;
+use futures_util::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
@@ -161,17 +162,19 @@ async fn a_worker_tells_those_who_are_there_however_late_it_comes_to_it() {
     let own = ana.open(&[&ben]).await;
     ana.say(&own, "for Ben").await;
     ana.say(&place, "the end").await;
+    let database = database(&world.tenant).await;
     // It has no sockets, and so hears of nothing but what it works on.
     let worker = world.another(Roles { gateway: false, worker: true }).await;
     for (person, told) in
         [(&cleo, &["not for Ben", "the end"][..]), (&dan, &["not for Ben", "the end"]), (&ben, &["for Ben"])]
     {
         let notified = || async {
-            let (_, page) = person.get("/api/notifications").await;
-            let items = page["items"].as_array().cloned().unwrap_or_default();
-            let messages = items.iter().filter(|one| one["kind"] == "message");
+            let made = database.collection::<Document>("notifications");
+            let told = doc! { "userId": &person.id, "kind": "message", "decision.inbox.outcome": "sent" };
+            let made = made.find(told).await.expect("an answer");
+            let made: Vec<Document> = made.try_collect().await.expect("documents");
             let mut bodies: Vec<String> =
-                messages.map(|one| one["body"].as_str().expect("a body").to_owned()).collect();
+                made.iter().map(|one| one.get_str("body").expect("a body").to_owned()).collect();
             bodies.sort_unstable();
             bodies
         };

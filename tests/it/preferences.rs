@@ -34,15 +34,16 @@ async fn preferences_are_the_same_at_every_instance_at_once() {
     let ana = world.person("Ana").await;
     let there = ana.at(other.address);
     let path = "/api/users/me/preferences";
-    let (shown, hidden) =
-        (json!({ "hideReadReceipts": false, "invisible": false }), json!({ "hideReadReceipts": true }));
+    let on = json!({ "message": "on", "mention": "on", "order": "on", "support": "on", "system": "on" });
+    let seen = |hidden, invisible| json!({ "hideReadReceipts": hidden, "invisible": invisible, "notifications": on });
+    let (shown, hidden) = (seen(false, false), json!({ "hideReadReceipts": true }));
     assert_eq!(ana.get(path).await, (200, shown.clone()));
     assert_eq!(there.get(path).await, (200, shown));
     // Two changes at once are both kept.
     let invisible = json!({ "invisible": true });
     let both = tokio::join!(ana.patch(path, &hidden), there.patch(path, &invisible));
     assert_eq!((both.0.0, both.1.0), (200, 200), "{both:?}");
-    let both = json!({ "hideReadReceipts": true, "invisible": true });
+    let both = seen(true, true);
     assert_eq!((ana.get(path).await, there.get(path).await), ((200, both.clone()), (200, both.clone())));
     assert_eq!(ana.patch(path, &json!({})).await, (200, both), "nothing to change");
     assert_eq!(reason(&ana.patch(path, &json!({ "invisible": "yes" })).await), "malformed_request");

@@ -55,7 +55,7 @@ async fn a_busy_while(world: &World, ana: &Person, ben: &Person, conversation: &
         cleo.say(&second, &format!("second {number}")).await;
         if number % 5 == 4 {
             // Nobody is told late of what they have read: all are made before.
-            made(ben, 2 * (number + 1)).await;
+            made(world, ben, 2 * (number + 1)).await;
             let mark = json!({ "conversationId": conversation });
             let read = his.call("markRead", &mark).await;
             assert_eq!(read["ok"], true, "{read}");
@@ -63,17 +63,16 @@ async fn a_busy_while(world: &World, ana: &Person, ben: &Person, conversation: &
     }
     his.close().await;
     // Eleven conversation events and marks, twenty messages, twenty notifications.
-    made(ben, 20).await;
+    made(world, ben, 20).await;
 }
 
 /// Waits until somebody has this many notifications.
-async fn made(person: &Person, count: usize) {
-    until(
-        "every notification",
-        || person.get("/api/notifications?limit=200"),
-        |(_, page): &(u16, Value)| page["items"].as_array().is_some_and(|all| all.len() == count),
-    )
-    .await;
+async fn made(world: &World, person: &Person, count: u64) {
+    let database = crate::drills::evidence::database(&world.tenant).await;
+    let made = database.collection::<mongodb::bson::Document>("notifications");
+    let told = mongodb::bson::doc! { "userId": &person.id, "decision.inbox.outcome": "sent" };
+    let counted = async || made.count_documents(told.clone()).await.expect("a count");
+    until("every notification", counted, |found| *found == count).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

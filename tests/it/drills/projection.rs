@@ -15,8 +15,10 @@ use shoptalk::consumer::persist::Persist;
 use shoptalk::domain::change::{Deletion, Edit, Pin, Reaction, Scope};
 use shoptalk::domain::clock::{Timestamp, random_bits};
 use shoptalk::domain::conversation::{Conversation, Kind, Participant, ParticipantRole};
+use shoptalk::domain::decision::{Decision, Decisions, Outcome, Rule};
 use shoptalk::domain::event::{self, Body, Event, Stored};
-use shoptalk::domain::ids::{ConversationId, EventId, MessageId, UserId};
+use shoptalk::domain::ids::{ConversationId, EventId, MessageId, NotificationId, UserId};
+use shoptalk::domain::inbox::{Counts, NotificationState};
 use shoptalk::domain::message::{self, Message};
 use shoptalk::domain::notification::{self, Notification};
 use shoptalk::domain::receipt::Receipt;
@@ -35,7 +37,7 @@ const EVENTS: usize = 200;
 /// More rounds than any honest projection needs.
 const ROUNDS: usize = 40;
 /// The collections that are a projection of the log.
-const PROJECTED: [&str; 3] = ["conversations", "messages", "notifications"];
+const PROJECTED: [&str; 4] = ["conversations", "messages", "notifications", "inbox"];
 
 /// A log, and which of its events repeat an earlier one.
 struct Log {
@@ -136,6 +138,33 @@ fn done_to(seq: u64, message: &Message, random: &mut StdRng) -> Body {
     }
 }
 
+/// Somebody does something to some of their notifications, or to all of them, also of which the log has not told.
+fn put_away(seq: u64, told: &[Notification], random: &mut StdRng) -> NotificationState {
+    let user_id = *users().choose(random).expect("users");
+    let theirs: Vec<NotificationId> =
+        told.iter().filter(|one| one.user_id == user_id && one.is_told()).map(|one| one.entry_id).collect();
+    let named = if random.random_bool(0.3) { Vec::new() } else { theirs.choose(random).into_iter().copied().collect() };
+    let mut flag = || random.random_bool(0.4).then(|| random.random_bool(0.6));
+    let (archived, snoozed) = (flag(), flag());
+    NotificationState {
+        user_id,
+        entry_ids: named,
+        up_to: random.random_range(0..=seq),
+        seen: random.random_bool(0.5),
+        read: random.random_bool(0.5),
+        archived,
+        snoozed_until: snoozed.map(|_| time(seq + 60_000)),
+        counts: Counts::default(),
+    }
+}
+
+/// What was decided about a notification: some are held.
+fn decided(notification: Notification, random: &mut StdRng) -> Notification {
+    let outcome = *[Outcome::Sent, Outcome::Silent, Outcome::Held].choose(random).expect("outcomes");
+    let decision = Decision { outcome, rule: Rule::Default };
+    Notification { decision: Decisions { inbox: decision, away: decision }, ..notification }
+}
+
 fn receipt(conversation_id: ConversationId, user_id: UserId, read_seq: u64) -> Receipt {
     Receipt { conversation_id, user_id, read_seq, delivered_seq: 0, hidden: false }
 }
@@ -153,7 +182,7 @@ fn log(random: &mut StdRng) -> Log {
         // Not every place in the log is taken.
         seq += random.random_range(1..3);
         let conversation = open.choose(random).map(|one| one.id);
-        let pick = random.random_range(0..140);
+        let pick = random.random_range(0..160);
         let stored = match (conversation, pick) {
             (None, _) | (_, 0..3) if open.len() < 4 => {
                 let id = ConversationId::from_bits(100 + open.len() as u128);
@@ -172,6 +201,7 @@ fn log(random: &mut StdRng) -> Log {
                 let muted_until = random.random_bool(0.5).then(|| time(seq + 60_000));
                 at(seq, Body::Setting(Setting { conversation_id, user_id, muted_until, archived, pinned }))
             }
+            (Some(_), 140..) if !told.is_empty() => at(seq, Body::NotificationState(put_away(seq, &told, random))),
             (Some(_), 116..) if !said.is_empty() => {
                 let about = said.choose(random).expect("something was said").clone();
                 at(seq, done_to(seq, &about, random))
@@ -184,7 +214,8 @@ fn log(random: &mut StdRng) -> Log {
             (Some(_), 25..35) if !told.is_empty() => {
                 copies.insert(seq);
                 let first = told.choose(random).expect("somebody was told").clone();
-                at(seq, Body::Notification(Notification { created_at: time(seq), ..first }))
+                let again = decided(Notification { created_at: time(seq), ..first }, random);
+                at(seq, Body::Notification(again))
             }
             (Some(conversation_id), 35..60) => {
                 let user_id = *users().choose(random).expect("users");
@@ -197,6 +228,7 @@ fn log(random: &mut StdRng) -> Log {
                 let made = notification::of_message(seq, about, Kind::Group, &users())
                     .find(|new| told.iter().all(|old| old.id != new.id));
                 let Some(made) = made else { continue };
+                let made = decided(made, random);
                 told.push(made.clone());
                 at(seq, Body::Notification(made))
             }
@@ -209,7 +241,7 @@ fn log(random: &mut StdRng) -> Log {
                     kind: message::Kind::Text,
                     text: format!("$text {seq}"),
                     reply_to: None,
-                    mentions: users(),
+                    mentions: users().into_iter().filter(|_| random.random_bool(0.3)).collect(),
                     entry: None,
                     client_message_id: Some(seq.to_string()),
                     created_at: time(seq),
@@ -316,6 +348,13 @@ impl Tables {
 
 /// What only remembers that something was sent twice.
 fn without_memory(mut documents: Vec<Document>) -> Vec<Document> {
+    // An entry of which nobody was told and to which nothing was done was made by a copy.
+    documents.retain(|one| {
+        let document = one.get_document("document").expect("a document");
+        let said = ["newest", "archived", "snoozed"].iter().any(|field| document.contains_key(field));
+        let risen = ["readSeq", "seenSeq"].iter().any(|field| document.get_i64(field).is_ok_and(|seq| seq > 0));
+        one.get_str("in").is_ok_and(|name| name != "inbox") || said || risen
+    });
     for one in &mut documents {
         if let Some(Bson::Document(document)) = one.get_mut("document") {
             document.remove("copySeq");

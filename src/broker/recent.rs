@@ -13,9 +13,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use crate::broker;
-use crate::broker::read::catching_up;
-use crate::broker::tail::Tailed;
+use super::decode;
+use super::read::catching_up;
+use super::tail::Tailed;
 use crate::domain::event::Stored;
 use crate::domain::ids::UserId;
 use crate::error::Result;
@@ -166,9 +166,8 @@ impl Recent {
             }
         }
         // It was read once before, when the tail brought it.
-        let read = |(seq, payload): (u64, Arc<[u8]>)| {
-            broker::decode(&payload).ok().map(|event| Arc::new(Stored { seq, event }))
-        };
+        let read =
+            |(seq, payload): (u64, Arc<[u8]>)| decode(&payload).ok().map(|event| Arc::new(Stored { seq, event }));
         Some(Since { events: found.into_iter().filter_map(read).collect(), upto, more })
     }
 }

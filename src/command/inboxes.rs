@@ -1,0 +1,175 @@
+//! Reading inboxes as they are now: what MongoDB has, and what the log and the window have on top of that.
+//!
+//! Everything up to the place that `persist` has acknowledged is in MongoDB; what is behind it is applied here, and both are
+//! joined. How far conversations were read comes from the window, so that reading one counts at once, on every instance.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::broker::read::catching_up;
+use crate::broker::recent::Recent;
+use crate::broker::subject::Filter;
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Body, Stored};
+use crate::domain::ids::{ConversationId, NotificationId, UserId};
+use crate::domain::inbox::{COUNTED, Counts, Inbox, NotificationState};
+use crate::domain::notification::Notification;
+use crate::error::{Code, Error, Result};
+use crate::store::Store;
+
+/// Events of an inbox that MongoDB does not have yet, at most.
+const NEWER: usize = 5_000;
+/// Events of a user in the window, at most.
+const WINDOW: usize = 10_000;
+/// How long this instance may take to hear of what others have accepted.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// What MongoDB may not have of an inbox.
+#[derive(Debug)]
+pub struct Newer {
+    /// Everything up to here it has.
+    pub floor: u64,
+    /// How far the log was looked at.
+    pub head: u64,
+    /// What has happened behind that place.
+    pub inbox: Inbox,
+    /// The entries of the notifications that were told there.
+    pub told: HashMap<NotificationId, NotificationId>,
+}
+
+/// Reads inboxes; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Inboxes {
+    broker: Broker,
+    store: Store,
+    recent: Arc<Recent>,
+}
+
+impl Inboxes {
+    /// Reads these.
+    #[must_use]
+    pub const fn new(broker: Broker, store: Store, recent: Arc<Recent>) -> Self {
+        Self { broker, store, recent }
+    }
+
+    /// Everything up to here MongoDB has. Asked for before anything is read from there: what is projected in between is in
+    /// both, and never in none.
+    pub async fn floor(&self) -> Result<u64> {
+        self.store.admit()?;
+        self.broker.projected().await
+    }
+
+    /// What has happened behind that place.
+    pub async fn newer(&self, user: UserId, floor: u64) -> Result<Newer> {
+        let head = self.broker.head().await?;
+        let found = self.broker.read(Filter::Inbox(user), floor + 1, NEWER).await?;
+        if found.more {
+            return Err(catching_up());
+        }
+        let events: Vec<Stored> = found.events.into_iter().filter(|stored| stored.seq <= head).collect();
+        let again = self.made_before(&events).await?;
+        let (mut inbox, mut told) = (Inbox::new(user), HashMap::new());
+        for stored in &events {
+            if let Body::Notification(made) = &stored.event.body {
+                if again.contains(&stored.seq) {
+                    continue;
+                }
+                told.extend(made.is_told().then_some((made.id, made.entry_id)));
+            }
+            inbox.apply(stored);
+        }
+        self.recent.reaches(head, CATCH_UP).await;
+        // If the window does not reach back that far, MongoDB alone says what was read.
+        if let Some(since) = self.recent.since(user, floor, WINDOW) {
+            let receipts = since.whole()?;
+            let receipts = receipts.iter().filter(|stored| matches!(stored.event.body, Body::Receipt(_)));
+            receipts.for_each(|stored| inbox.apply(stored));
+        }
+        Ok(Newer { floor, head, inbox, told })
+    }
+
+    /// Places at which the log repeats a notification that MongoDB has from an earlier one.
+    async fn made_before(&self, events: &[Stored]) -> Result<HashSet<u64>> {
+        let made: Vec<(u64, NotificationId)> = events
+            .iter()
+            .filter_map(|stored| match &stored.event.body {
+                Body::Notification(made) => Some((stored.seq, made.id)),
+                _ => None,
+            })
+            .collect();
+        let ids: Vec<NotificationId> = made.iter().map(|(_, id)| *id).collect();
+        let placed = self.store.notifications_placed(&ids).await?;
+        let before = |(at, id): &(u64, NotificationId)| placed.get(id).is_some_and(|placed| placed < at);
+        Ok(made.into_iter().filter(before).map(|(at, _)| at).collect())
+    }
+
+    /// Finds out how far the conversations of its entries were read.
+    pub async fn read_marks(&self, user: UserId, inbox: &mut Inbox) -> Result<()> {
+        let newest = inbox.entries.values().filter_map(|entry| entry.newest?.about);
+        let about: HashSet<ConversationId> = newest.map(|(id, _)| id).collect();
+        let marks = self.store.read_marks(user, &about.into_iter().collect::<Vec<_>>()).await?;
+        marks.into_iter().for_each(|(id, seq)| inbox.has_read(id, seq));
+        Ok(())
+    }
+
+    /// How many entries wait, once this was done as well.
+    pub async fn counts(&self, user: UserId, done: Option<&NotificationState>, now: Timestamp) -> Result<Counts> {
+        let floor = self.floor().await?;
+        let all = self.store.registers_of(user).await?;
+        // What all of them are read up to does not count.
+        let waiting = self.store.waiting_entries(user, all.read, COUNTED).await?;
+        let Newer { head, mut inbox, .. } = self.newer(user, floor).await?;
+        inbox.all.join(all);
+        waiting.into_iter().for_each(|(id, entry)| inbox.join(id, entry));
+        self.read_marks(user, &mut inbox).await?;
+        if let Some(done) = done {
+            // It will be behind everything that is there.
+            inbox.change(head + 1, done);
+        }
+        Ok(inbox.counts(now, head))
+    }
+
+    /// The entries that these ids name: each an entry's own, or that of a notification in it.
+    pub async fn resolve(&self, user: UserId, ids: &[NotificationId]) -> Result<Vec<NotificationId>> {
+        let floor = self.floor().await?;
+        let newer = self.newer(user, floor).await?;
+        let (entries, told) =
+            tokio::try_join!(self.store.known_entries(user, ids), self.store.entries_of_told(user, ids))?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let is_new = || newer.inbox.entries.get(id).is_some_and(|entry| entry.newest.is_some());
+            let entry = if entries.contains(id) || is_new() {
+                *id
+            } else {
+                let entry = told.get(id).or_else(|| newer.told.get(id));
+                *entry.ok_or_else(unknown)?
+            };
+            if !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A notification of anybody's, also one that is held. What only the log has is found for its own user.
+    pub async fn notification(&self, asking: UserId, id: NotificationId) -> Result<(u64, Notification)> {
+        let floor = self.floor().await?;
+        if let Some(found) = self.store.notification(id).await? {
+            return Ok(found);
+        }
+        let found = self.broker.read(Filter::Inbox(asking), floor + 1, NEWER).await?;
+        let made = found.events.into_iter().find_map(|stored| match stored.event.body {
+            Body::Notification(made) if made.id == id => Some((stored.seq, made)),
+            _ => None,
+        });
+        made.ok_or_else(unknown)
+    }
+}
+
+/// The answer for a notification that is not there, or not for this caller.
+#[must_use]
+pub fn unknown() -> Error {
+    Error::new(Code::NotFound, "unknown_notification", "there is no such notification, or not for you")
+}
