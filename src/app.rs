@@ -31,10 +31,11 @@ use crate::consumer::notify::Notify;
 use crate::consumer::orders::{self, Orders};
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
+use crate::domain::push::Push;
 use crate::domain::roster::Roster;
 use crate::domain::typing::Typing;
 use crate::error::{Code, Error, Result};
-use crate::gateway::{Gateway, Hub, Typists, socketio};
+use crate::gateway::{Gateway, Hub, Pushes, Typists, socketio};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::presence::Presences;
@@ -151,6 +152,7 @@ impl App {
         let hub = Arc::new(Hub::new(clock.clone(), broker.epoch(), metrics.clone()));
         let presences =
             Presences::start(&broker, store.clone(), preferred.clone(), clock.clone(), &lifecycle, hub.clone()).await?;
+        tracing::info!(instance.id = %presences.instance(), "the instance has a name");
         let typists = Typists::start(hub.clone(), preferred.clone(), &lifecycle);
         // An instance without sockets listens all the same: what it knows of users and conversations stays right.
         let ears = Ears {
@@ -171,6 +173,7 @@ impl App {
         let mut front = None;
         let mut running = None;
         if roles.gateway {
+            note_pushes(&hub, &presences, &store, config.trace_days, &metrics, &lifecycle);
             let commands = Commands {
                 broker: broker.clone(),
                 receipts: Receipts::start(publisher.clone(), clock.clone(), &lifecycle),
@@ -316,6 +319,19 @@ fn work(
     let orders = Orders::new(orders::Means { store, publisher, directory, preferred, deciding, clock, opens })?;
     broker.consume(Durable::Orders, lifecycle, orders);
     Ok(())
+}
+
+/// Notes which messages are pushed here, for those who ask later where one is.
+fn note_pushes(hub: &Hub, presences: &Presences, store: &Store, days: u32, metrics: &Metrics, lifecycle: &Lifecycle) {
+    if days == 0 {
+        return;
+    }
+    let (instance, store) = (presences.instance(), store.clone());
+    let keep = move |pushes: Vec<Push>| {
+        let store = store.clone();
+        async move { store.note_pushes(instance, &pushes, days).await }
+    };
+    hub.note_into(Pushes::start(lifecycle, metrics.clone(), keep));
 }
 
 /// Takes signals to whoever shows them. As with events, whoever sent one may not have heard yet who has left.

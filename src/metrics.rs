@@ -99,6 +99,7 @@ struct Inner {
     sockets: Gauge,
     sockets_closed: Family<Why, Counter>,
     frames_pushed: Counter,
+    push_notes: Family<Outcome, Counter>,
     events_accepted: Counter,
     events_refused: Family<Why, Counter>,
     events_in_line: Gauge,
@@ -132,6 +133,7 @@ impl Inner {
             sockets: Gauge::default(),
             sockets_closed: Family::default(),
             frames_pushed: Counter::default(),
+            push_notes: Family::default(),
             events_accepted: Counter::default(),
             events_refused: Family::default(),
             events_in_line: Gauge::default(),
@@ -163,6 +165,7 @@ impl Inner {
         all.register("sockets", "Sockets that are open and identified", self.sockets.clone());
         all.register("sockets_closed", "Sockets that were closed, by reason", self.sockets_closed.clone());
         all.register("frames_pushed", "Live frames put in line for a socket", self.frames_pushed.clone());
+        all.register("push_notes", "Notes of pushes for traces of messages, by outcome", self.push_notes.clone());
         all.register("events_accepted", "Events that the log has stored for a caller", self.events_accepted.clone());
         all.register("events_refused", "Events that were not stored, by reason", self.events_refused.clone());
         all.register("events_in_line", "Events that wait for their commit", self.events_in_line.clone());
@@ -216,6 +219,11 @@ impl Metrics {
     /// Live frames were put in line for this many sockets.
     pub fn pushed(&self, sockets: usize) {
         self.0.frames_pushed.inc_by(sockets as u64);
+    }
+
+    /// Notes of pushes were kept, or lost.
+    pub fn push_notes(&self, outcome: &'static str, notes: usize) {
+        self.0.push_notes.get_or_create(&Outcome { outcome }).inc_by(notes as u64);
     }
 
     /// Events wait for their commit now.

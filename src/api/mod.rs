@@ -17,6 +17,7 @@ mod presence;
 mod receipts;
 mod sync;
 mod text;
+mod trace;
 mod users;
 mod wire;
 
@@ -89,6 +90,7 @@ type Resources = (
     participants::ParticipantsApi,
     receipts::ReceiptsApi,
     messages::MessagesApi,
+    trace::TraceApi,
     changes::ChangesApi,
     notifications::NotificationsApi,
     orders::OrdersApi,
@@ -111,6 +113,7 @@ pub fn service() -> Api {
         participants::ParticipantsApi,
         receipts::ReceiptsApi,
         messages::MessagesApi,
+        trace::TraceApi,
         changes::ChangesApi,
         notifications::NotificationsApi,
         orders::OrdersApi,

@@ -27,7 +27,7 @@ use async_nats::{Client, ConnectErrorKind, Event as ClientEvent, ServerAddr};
 use bytes::Bytes;
 
 use crate::config::BrokerConfig;
-use crate::domain::clock::random_bits;
+use crate::domain::clock::{Timestamp, random_bits};
 use crate::domain::event::{Event, Stored};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -158,12 +158,21 @@ impl Broker {
 
     /// The event at a place in the log, if it is still there.
     pub async fn at(&self, seq: u64) -> Result<Option<Stored>> {
+        Ok(self.at_with_time(seq).await?.map(|(stored, _)| stored))
+    }
+
+    /// The same, and when the log took it.
+    pub async fn at_with_time(&self, seq: u64) -> Result<Option<(Stored, Timestamp)>> {
         use jetstream::stream::DirectGetErrorKind;
         if !self.is_reachable() {
             return Err(away());
         }
         match self.events.direct_get(seq).await {
-            Ok(message) => Ok(Some(Stored { seq: message.sequence, event: decode(&message.payload)? })),
+            Ok(message) => {
+                let stored = Stored { seq: message.sequence, event: decode(&message.payload)? };
+                let millis = message.time.unix_timestamp_nanos() / 1_000_000;
+                Ok(Some((stored, Timestamp::from_millis(i64::try_from(millis).unwrap_or_default()))))
+            }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(away().caused_by(error)),
         }

@@ -102,6 +102,8 @@ impl Subject {
 pub enum Filter {
     /// Everything about a conversation.
     Conversation(ConversationId),
+    /// How far participants of a conversation have come.
+    Receipts(ConversationId),
     /// Everything for one user alone.
     Inbox(UserId),
 }
@@ -110,6 +112,7 @@ impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Conversation(conversation) => write!(f, "chat.{conversation}.*"),
+            Self::Receipts(conversation) => write!(f, "chat.{conversation}.{}", ChatKind::Receipt.word()),
             Self::Inbox(user) => write!(f, "inbox.{user}.*"),
         }
     }

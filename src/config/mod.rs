@@ -86,6 +86,11 @@ pub const SETTINGS: &[Setting] = &[
         "whether the first event of an order opens a conversation of customer and seller about it: true or false",
     ),
     setting("NOTIFICATION_DAYS", Some("90"), "days after which notifications are forgotten, 1 to 3650"),
+    setting(
+        "TRACE_DAYS",
+        Some("7"),
+        "time for which it is noted which instance pushed a message to whose sockets, up to 365; 0: not noted",
+    ),
     setting("SHUTDOWN_SECONDS", Some("20"), "time to finish work in hand on SIGTERM, 1 to 300"),
     setting("LOG", Some("info"), "log filter, such as `info` or `shoptalk=debug,info`"),
     setting("LOG_FORMAT", Some("text"), "text or json"),
@@ -222,6 +227,8 @@ pub struct Config {
     pub editable: Option<Duration>,
     /// Whether the first event of an order opens a conversation of customer and seller about it.
     pub orders_open_conversations: bool,
+    /// Days for which it is noted what was pushed; 0 for not at all.
+    pub trace_days: u32,
     /// How logs look.
     pub log: LogConfig,
     /// Time to finish work in hand.
@@ -268,6 +275,7 @@ impl Config {
                 seconds => Some(Duration::from_secs(seconds)),
             },
             orders_open_conversations: read.one_of("ORDERS_OPEN_CONVERSATIONS", &[("false", false), ("true", true)]),
+            trace_days: read.within("TRACE_DAYS", 0, 365),
             log: LogConfig {
                 filter: read.text("LOG"),
                 format: read.one_of("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),

@@ -54,6 +54,13 @@ impl Marks {
         self.delivered = other.delivered.max(self.delivered);
     }
 
+    /// These marks as their owner knows them, or as the others do.
+    #[must_use]
+    pub fn seen(self, own: bool) -> Self {
+        let read = if own { self.read } else { self.shown };
+        Self { read, delivered: self.delivered.max(read), ..self }
+    }
+
     /// Whether a receipt would say nothing new.
     #[must_use]
     pub fn covers(&self, receipt: &Receipt) -> bool {

@@ -255,14 +255,14 @@ impl Connection {
     }
 
     /// Sends an event. What the client cannot take waits for a while; a client that falls behind further has lost its place:
-    /// it is closed and has to catch up anew.
-    pub fn push(self: &Arc<Self>, frame: &Frame) {
+    /// it is closed and has to catch up anew. Says whether the event is out or in line.
+    pub fn push(self: &Arc<Self>, frame: &Frame) -> bool {
         if self.is_doomed() {
-            return;
+            return false;
         }
         let mut outbox = lock(&self.outbox);
         if outbox.knows(frame) {
-            return;
+            return false;
         }
         let placed = if outbox.is_clear() && self.emit(frame) { Ok(false) } else { outbox.queue(frame) };
         // Closing calls back into the gateway, so never under this lock.
@@ -272,6 +272,7 @@ impl Connection {
             Ok(false) => {}
             Err(Overflow) => self.close(Closing::Resync),
         }
+        placed.is_ok()
     }
 
     /// Tells the client that the connection works and how far it is, unless it is being told something else.

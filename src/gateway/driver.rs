@@ -394,6 +394,7 @@ impl Gateway {
         let (synced, upto) = match found {
             Ok((events, position)) => {
                 let until = Instant::now() + LONGEST_REPLAY;
+                let mut told = Vec::new();
                 for stored in &events {
                     let frame = Frame::durable(stored, position.epoch)?;
                     if connection.expired(self.now()) {
@@ -402,10 +403,13 @@ impl Gateway {
                         connection.close(Closing::Resync);
                     }
                     if !connection.deliver(&frame).await {
+                        self.hub.note_replay(user, told);
                         return Err(connection.closing().unwrap_or(Closing::Resync).error());
                     }
                     connection.note_head(stored.seq);
+                    told.extend(frame.carries.filter(|carried| carried.sender_id != user).map(|carried| carried.seq));
                 }
+                self.hub.note_replay(user, told);
                 let events = events.len();
                 (Synced { recovered: true, reason: None, cursor: position.to_string(), events }, position.seq)
             }

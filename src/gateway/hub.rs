@@ -5,18 +5,20 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use smallvec::SmallVec;
 
 use super::closing::Closing;
 use super::connection::{Connection, ConnectionId};
+use super::pushes::Pushes;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Body, Stored};
 use crate::domain::frame::Frame;
 use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
+use crate::domain::push::{Push, Told};
 use crate::domain::typing::Typing;
 use crate::metrics::Metrics;
 use crate::presence::Audience;
@@ -25,6 +27,8 @@ use crate::presence::Audience;
 const SHARDS: usize = 16;
 
 type Connections = SmallVec<[Arc<Connection>; 1]>;
+/// Sockets, each with whose it is; those of one user are together.
+type Listeners = SmallVec<[(UserId, Arc<Connection>); 1]>;
 
 /// The sockets of this instance.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Hub {
     /// Everything up to here has been pushed.
     position: AtomicU64,
     metrics: Metrics,
+    /// Takes notes of what was pushed, if anybody wants them.
+    pushes: OnceLock<Pushes>,
 }
 
 impl Hub {
@@ -52,6 +58,21 @@ impl Hub {
             epoch,
             position: AtomicU64::new(0),
             metrics,
+            pushes: OnceLock::new(),
+        }
+    }
+
+    /// Notes from now on what is pushed.
+    pub fn note_into(&self, pushes: Pushes) {
+        let _ = self.pushes.set(pushes);
+    }
+
+    /// Somebody who came back was told these messages.
+    pub fn note_replay(&self, user: UserId, seqs: impl IntoIterator<Item = u64>) {
+        let Some(pushes) = self.pushes.get() else { return };
+        let at = self.clock.now();
+        for seq in seqs {
+            pushes.note(Push { seq, users: Told::from_slice(&[user]), at, replayed: true });
         }
     }
 
@@ -129,11 +150,11 @@ impl Hub {
 
     fn push_durable(&self, stored: &Stored) {
         let mut listeners = self.listeners(&stored.event.recipients);
-        for connection in &listeners {
+        for (_, connection) in &listeners {
             connection.note_head(stored.seq);
         }
         if let Body::Message(message) = &stored.event.body {
-            listeners.retain(|connection| !connection.take_own(message.id));
+            listeners.retain(|(_, connection)| !connection.take_own(message.id));
         }
         if listeners.is_empty() {
             return;
@@ -155,28 +176,39 @@ impl Hub {
     }
 
     /// The sockets here of these users. No lock is held while they are written to.
-    fn listeners(&self, users: &[UserId]) -> Connections {
-        let mut listeners = Connections::new();
+    fn listeners(&self, users: &[UserId]) -> Listeners {
+        let mut listeners = Listeners::new();
         if self.count() == 0 {
             return listeners;
         }
         for user in users {
             if let Some(connections) = self.shard(*user).get(user) {
-                listeners.extend(connections.iter().cloned());
+                listeners.extend(connections.iter().map(|connection| (*user, connection.clone())));
             }
         }
         listeners
     }
 
-    fn send(&self, listeners: &Connections, frame: &Frame) {
+    fn send(&self, listeners: &Listeners, frame: &Frame) {
         let now = self.clock.now();
         self.metrics.pushed(listeners.len());
-        for connection in listeners {
+        // Only where a message has come to is asked later; its sender knows it.
+        let noting = self.pushes.get().zip(frame.carries);
+        let mut told = Told::new();
+        for (user, connection) in listeners {
             if connection.expired(now) {
                 connection.close(Closing::Expired);
-            } else {
-                connection.push(frame);
+            } else if connection.push(frame)
+                && noting.is_some_and(|(_, carried)| carried.sender_id != *user)
+                && told.last() != Some(user)
+            {
+                told.push(*user);
             }
+        }
+        if let Some((pushes, carried)) = noting
+            && !told.is_empty()
+        {
+            pushes.note(Push { seq: carried.seq, users: told, at: now, replayed: false });
         }
     }
 
@@ -222,7 +254,7 @@ impl Audience for Hub {
 
     fn tell_all(&self, user: UserId, connections: &[ConnectionId], there: &[Presence]) {
         let mut listeners = self.listeners(&[user]);
-        listeners.retain(|connection| connections.contains(&connection.id));
+        listeners.retain(|(_, connection)| connections.contains(&connection.id));
         if !listeners.is_empty()
             && let Ok(frame) = Frame::presence_snapshot(there)
         {

@@ -13,6 +13,7 @@ pub mod link;
 pub mod origin;
 mod outbox;
 pub mod protocol;
+mod pushes;
 pub mod session;
 pub mod socketio;
 pub mod typer;
@@ -23,4 +24,5 @@ pub mod websocket;
 
 pub use driver::Gateway;
 pub use hub::Hub;
+pub use pushes::Pushes;
 pub use typing::Typists;

@@ -156,6 +156,12 @@ impl State {
 }
 
 impl Presences {
+    /// What this instance is known by.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.0.instance
+    }
+
     /// Takes the instance's lease and begins to watch. The audience is told of each change, and whom it concerns.
     pub async fn start(
         broker: &Broker,

@@ -56,7 +56,7 @@ impl Newer {
 
 /// Somebody's marks as this user may see them.
 fn seen_by(user: UserId, whose: UserId, marks: Marks) -> Marks {
-    Marks { read: if whose == user { marks.read } else { marks.shown }, ..marks }
+    marks.seen(whose == user)
 }
 
 impl Queries {

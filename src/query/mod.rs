@@ -9,6 +9,7 @@ pub mod orders;
 mod overlay;
 pub mod preferences;
 pub mod sync;
+pub mod trace;
 pub mod unread;
 pub mod users;
 

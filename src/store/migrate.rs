@@ -39,7 +39,7 @@ pub(super) async fn run(store: &Store) -> Result<()> {
             "sessions",
             vec![
                 unique(doc! { "refreshHash": 1 }),
-                IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build(),
+                IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires.clone()).build(),
             ],
         ),
         (
@@ -62,6 +62,7 @@ pub(super) async fn run(store: &Store) -> Result<()> {
         ),
         ("notifications", vec![index(doc! { "entryId": 1, "seq": -1 })]),
         ("inbox", vec![index(doc! { "userId": 1, "seq": -1 })]),
+        ("pushes", vec![IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build()]),
     ];
     for (collection, indexes) in wanted {
         bounded(store.collection::<Document>(collection).create_indexes(indexes)).await?;

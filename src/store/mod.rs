@@ -21,6 +21,7 @@ mod once;
 pub mod orders;
 pub mod places;
 mod preferences;
+pub mod pushes;
 pub mod sessions;
 mod touch;
 pub mod unread;

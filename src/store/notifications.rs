@@ -130,6 +130,17 @@ impl Store {
         Ok(found.map(NotificationDocument::into_notification))
     }
 
+    /// Notifications of these ids with their places; unknown ones are left out.
+    pub async fn notifications_by_id(&self, ids: &[NotificationId]) -> Result<Vec<(u64, Notification)>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = doc! { "_id": { "$in": ids.iter().map(ToString::to_string).collect::<Vec<_>>() } };
+        let made = self.collection::<NotificationDocument>(NAME);
+        let found = self.read(async { made.find(filter).await?.try_collect::<Vec<_>>().await });
+        Ok(found.await?.into_iter().map(NotificationDocument::into_notification).collect())
+    }
+
     /// Where these notifications are stored to be in the log; those that are not there are left out.
     pub async fn notifications_placed(&self, ids: &[NotificationId]) -> Result<HashMap<NotificationId, u64>> {
         #[derive(Deserialize)]

@@ -34,5 +34,6 @@ mod shown;
 mod shutdown;
 mod socketio;
 mod succession;
+mod trace;
 mod typing;
 mod unread;

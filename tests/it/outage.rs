@@ -17,16 +17,16 @@ use crate::support::world::{World, config, message};
 const ANSWERED: Duration = Duration::from_secs(2);
 
 /// A MongoDB of one test, which may be frozen.
-struct Database {
+pub struct Database {
     server: Embedded,
     pid: Pid,
 }
 
 /// A frozen process; it goes on when this is dropped, also when the test fails, as a frozen one does not end.
-struct Frozen(Pid);
+pub struct Frozen(Pid);
 
 impl Database {
-    async fn start(name: &str) -> Self {
+    pub async fn start(name: &str) -> Self {
         let wanted = Wanted { data: servers::scratch(name), guard: servers::program(), nats: None, mongodb: true };
         let server = Embedded::start(wanted).await.expect("a MongoDB starts");
         let pid = i32::try_from(server.pids()[0]).ok().and_then(Pid::from_raw).expect("a pid");
@@ -34,12 +34,12 @@ impl Database {
     }
 
     /// An account at the broker of all tests, with this database.
-    async fn tenant(&self) -> Tenant {
+    pub async fn tenant(&self) -> Tenant {
         let mongodb_uri = self.server.mongodb_uri().expect("it runs").to_owned();
         Tenant { mongodb_uri, ..servers::tenant().await }
     }
 
-    fn freeze(&self) -> Frozen {
+    pub fn freeze(&self) -> Frozen {
         kill_process(self.pid, Signal::STOP).expect("frozen");
         Frozen(self.pid)
     }
