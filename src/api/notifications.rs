@@ -39,6 +39,7 @@ struct DataBody {
 
 /// An entry of the inbox: something the caller was told, or everything new in one conversation.
 #[derive(Debug, Object)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own on the wire")]
 #[oai(rename = "Notification", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct NotificationBody {
     /// Names the entry for ever (`ntf_...`); notifications on sockets call it `entryId`.

@@ -110,7 +110,9 @@ impl Inboxes {
         let newest = inbox.entries.values().filter_map(|entry| entry.newest?.about);
         let about: HashSet<ConversationId> = newest.map(|(id, _)| id).collect();
         let marks = self.store.read_marks(user, &about.into_iter().collect::<Vec<_>>()).await?;
-        marks.into_iter().for_each(|(id, seq)| inbox.has_read(id, seq));
+        for (id, seq) in marks {
+            inbox.has_read(id, seq);
+        }
         Ok(())
     }
 
@@ -122,7 +124,9 @@ impl Inboxes {
         let waiting = self.store.waiting_entries(user, all.read, COUNTED).await?;
         let Newer { head, mut inbox, .. } = self.newer(user, floor).await?;
         inbox.all.join(all);
-        waiting.into_iter().for_each(|(id, entry)| inbox.join(id, entry));
+        for (id, entry) in waiting {
+            inbox.join(id, entry);
+        }
         self.read_marks(user, &mut inbox).await?;
         if let Some(done) = done {
             // It will be behind everything that is there.

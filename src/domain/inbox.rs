@@ -129,13 +129,11 @@ impl Inbox {
     /// Takes an event over, in the order of the log. A notification that the log has twice is the first one.
     pub fn apply(&mut self, stored: &Stored) {
         match &stored.event.body {
-            Body::Notification(made) if made.user_id == self.user => {
-                if self.made.insert(made.id) && made.is_told() {
-                    let told = Told::of(stored.seq, made);
-                    let entry = self.entries.entry(made.entry_id).or_default();
-                    entry.told.push(told);
-                    entry.rise(told, Some(made.clone()));
-                }
+            Body::Notification(made) if made.user_id == self.user && self.made.insert(made.id) && made.is_told() => {
+                let told = Told::of(stored.seq, made);
+                let entry = self.entries.entry(made.entry_id).or_default();
+                entry.told.push(told);
+                entry.rise(told, Some(made.clone()));
             }
             Body::NotificationState(state) if state.user_id == self.user => self.change(stored.seq, state),
             Body::Receipt(receipt) if receipt.user_id == self.user => {
@@ -278,7 +276,9 @@ mod tests {
 
     fn after(events: &[Stored]) -> Inbox {
         let mut inbox = Inbox::new(ANA);
-        events.iter().for_each(|stored| inbox.apply(stored));
+        for stored in events {
+            inbox.apply(stored);
+        }
         inbox
     }
 

@@ -59,7 +59,7 @@ pub struct Listed {
 }
 
 impl Wanted {
-    fn takes(&self, kind: Kind, standing: Standing) -> bool {
+    fn takes(self, kind: Kind, standing: Standing) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind)
             && self.unread.is_none_or(|wanted| wanted != standing.read)
             && self.archived == standing.archived
@@ -86,6 +86,10 @@ impl Queries {
         let mut moved: Vec<(u64, NotificationId)> =
             newer.inbox.entries.iter().filter_map(|(id, entry)| Some((entry.newest?.seq, *id))).collect();
         let new: HashSet<NotificationId> = moved.iter().map(|(_, id)| *id).collect();
+        // How much of them was read before is to be known, wherever in the list MongoDB has them.
+        for (id, entry) in self.store.entries_by_id(&new.iter().copied().collect::<Vec<_>>()).await? {
+            newer.inbox.join(id, entry);
+        }
         moved.retain(|(seq, _)| before.is_none_or(|Edge(edge)| *seq < edge));
         let batch = u32::try_from(limit).unwrap_or(BATCH).clamp(LEAST, BATCH);
         let (mut items, mut edge, mut looked_at) = (Vec::new(), before, 0);

@@ -123,21 +123,21 @@ pub(super) struct Said<'a> {
 pub(super) struct Sayings<'a>(pub(super) HashMap<String, (UserId, Said<'a>)>);
 
 impl<'a> Sayings<'a> {
-    fn of(&mut self, id: impl ToString, user: UserId) -> &mut Said<'a> {
+    fn of(&mut self, id: &impl ToString, user: UserId) -> &mut Said<'a> {
         &mut self.0.entry(id.to_string()).or_insert_with(|| (user, Said::default())).1
     }
 
     /// Somebody was told something. What is held is told to nobody.
     pub(super) fn made(&mut self, at: u64, made: &'a Notification) {
         if made.is_told() {
-            let said = self.of(made.entry_id, made.user_id);
+            let said = self.of(&made.entry_id, made.user_id);
             said.newest = said.newest.into_iter().chain([(at, made)]).max_by_key(|(at, _)| *at);
         }
     }
 
     /// The log has a notification here again.
     pub(super) fn copy(&mut self, at: u64, made: &Notification) {
-        let said = self.of(made.entry_id, made.user_id);
+        let said = self.of(&made.entry_id, made.user_id);
         said.copy = at.max(said.copy);
     }
 
@@ -145,7 +145,7 @@ impl<'a> Sayings<'a> {
     pub(super) fn done(&mut self, at: u64, state: &NotificationState) {
         let registers = Registers::of(at, state);
         if state.entry_ids.is_empty() {
-            self.of(state.user_id, state.user_id).registers.join(registers);
+            self.of(&state.user_id, state.user_id).registers.join(registers);
         }
         for id in &state.entry_ids {
             self.of(id, state.user_id).registers.join(registers);
@@ -345,15 +345,12 @@ impl Store {
                 return Ok(());
             }
             let mut recounted = Document::new();
-            match (newest, created_at) {
-                (Some(newest), Some(created_at)) => {
-                    let newest = stored_bson(&newest)?;
-                    recounted.insert("$set", doc! { "seq": at, "newest": newest, "createdAt": created_at });
-                }
-                _ => {
-                    recounted.insert("$set", doc! { "seq": at });
-                    recounted.insert("$unset", doc! { "newest": "", "createdAt": "" });
-                }
+            if let Some((newest, created_at)) = newest.zip(created_at) {
+                let newest = stored_bson(&newest)?;
+                recounted.insert("$set", doc! { "seq": at, "newest": newest, "createdAt": created_at });
+            } else {
+                recounted.insert("$set", doc! { "seq": at });
+                recounted.insert("$unset", doc! { "newest": "", "createdAt": "" });
             }
             let unchanged = doc! { "_id": id, "seq": found.seq };
             bounded(self.collection::<Document>(NAME).update_one(unchanged, recounted)).await?;

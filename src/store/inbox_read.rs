@@ -86,6 +86,18 @@ impl Store {
         Ok(Page { items, next })
     }
 
+    /// These entries, as far as they are stored.
+    pub async fn entries_by_id(&self, ids: &[NotificationId]) -> Result<Vec<(NotificationId, Entry)>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let inbox = self.collection::<InboxDocument>(NAME);
+        let found =
+            self.read(async { inbox.find(doc! { "_id": { "$in": ids } }).await?.try_collect::<Vec<_>>().await });
+        found.await?.into_iter().map(InboxDocument::into_entry).collect()
+    }
+
     /// The newest entries of a user's inbox behind a place, as far as it takes to count them.
     pub async fn waiting_entries(
         &self,

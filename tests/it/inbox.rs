@@ -156,11 +156,12 @@ async fn whatever_is_read_elsewhere_leaves_no_late_badge() {
     let there = ben.at(further.address);
     let mut socket = there.socket().await;
     for round in 0..8 {
+        let mut last = Value::Null;
         for number in 0..5 {
-            ana.say(&conversation, &format!("{round} {number}")).await;
+            last = ana.say(&conversation, &format!("{round} {number}")).await["seq"].clone();
         }
-        // While notifications of these are being made.
-        let read = socket.call("markRead", &json!({ "conversationId": conversation })).await;
+        // While notifications of these are being made, and before that instance has heard of all of them.
+        let read = socket.call("markRead", &json!({ "conversationId": conversation, "upTo": last })).await;
         assert_eq!(read["ok"], true, "{read}");
         for person in [&ben, &there] {
             assert_eq!(counts(person).await, (0, 0), "round {round}");

@@ -15,6 +15,7 @@ mod guarantees;
 mod history;
 mod http;
 mod inbox;
+mod inbox_model;
 mod layers;
 mod log;
 mod long;
