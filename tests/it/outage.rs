@@ -1,14 +1,15 @@
 //! The database away: frozen, so that it takes connections and answers nothing, and gone.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use shoptalk::app::{App, Roles};
-use shoptalk::embedded::{Embedded, Wanted};
+use shoptalk::embedded::{Embedded, Ports, Wanted};
 
 use crate::support::client::{PASSWORD, Person, Rest};
+use crate::support::freeze;
 use crate::support::servers::{self, Tenant};
 use crate::support::until;
 use crate::support::world::{World, config, message};
@@ -19,17 +20,20 @@ const ANSWERED: Duration = Duration::from_secs(2);
 /// A MongoDB of one test, which may be frozen.
 pub struct Database {
     server: Embedded,
-    pid: Pid,
+    pid: u32,
 }
 
 /// A frozen process; it goes on when this is dropped, also when the test fails, as a frozen one does not end.
-pub struct Frozen(Pid);
+pub struct Frozen(u32);
 
 impl Database {
     pub async fn start(name: &str) -> Self {
         let wanted = Wanted { data: servers::scratch(name), guard: servers::program(), nats: None, mongodb: true };
-        let server = Embedded::start(wanted).await.expect("a MongoDB starts");
-        let pid = i32::try_from(server.pids()[0]).ok().and_then(Pid::from_raw).expect("a pid");
+        // Not the usual port, which another run on this machine may take at the same moment.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+        let ports = Ports { mongodb: Some(free), ..Ports::default() };
+        let server = Embedded::start_on(wanted, ports).await.expect("a MongoDB starts");
+        let pid = server.pids()[0];
         Self { server, pid }
     }
 
@@ -39,15 +43,16 @@ impl Database {
         Tenant { mongodb_uri, ..servers::tenant().await }
     }
 
-    pub fn freeze(&self) -> Frozen {
-        kill_process(self.pid, Signal::STOP).expect("frozen");
-        Frozen(self.pid)
+    pub async fn freeze(&self) -> Frozen {
+        let frozen = Frozen(self.pid);
+        freeze::freeze(self.pid).await;
+        frozen
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::CONT);
+        freeze::thaw(self.0);
     }
 }
 
@@ -111,7 +116,7 @@ async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
     assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 1");
 
     // Frozen, and a reading is the first to notice.
-    let frozen = database.freeze();
+    let frozen = database.freeze().await;
     everything_that_reads_is_refused(&ben, &conversation).await;
     sign_up_is_refused(&world.rest).await;
     for number in 0..20 {
@@ -145,7 +150,7 @@ async fn without_a_database_readings_are_refused_at_once_and_chat_goes_on() {
     assert_eq!(database_up(&world.rest).await, "shoptalk_database_up 1");
 
     // Frozen again, and a write is the first to notice: it does not wait out the five seconds it has.
-    let frozen = database.freeze();
+    let frozen = database.freeze().await;
     sign_up_is_refused(&world.rest).await;
     drop(frozen);
     well_again(&world).await;
@@ -183,7 +188,7 @@ async fn what_users_want_and_only_the_database_knows_is_not_waited_for() {
     assert_eq!(hers.next("presenceSnapshot").await, json!({ "items": [] }));
     assert_eq!(ana.get(&format!("/api/conversations/{conversation}")).await.0, 200);
 
-    let frozen = database.freeze();
+    let frozen = database.freeze().await;
     let begin = Instant::now();
     let answer = hers.call("sendMessage", &message(&conversation, "whoever you are")).await;
     assert_eq!(answer["ok"], true, "{answer}");

@@ -330,7 +330,7 @@ async fn notes_that_cannot_be_kept_hold_nothing_up() {
     traced(&ana, &conversation, &before, |trace| !instances(trace, &ben).is_empty()).await;
     assert_eq!(lost_notes(&world.rest).await, 0);
 
-    let frozen = database.freeze();
+    let frozen = database.freeze().await;
     let mut during = Vec::new();
     let lost = until(
         "notes are lost",

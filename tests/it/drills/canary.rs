@@ -59,7 +59,7 @@ impl Canary {
     }
 
     async fn speak(&self, said: SocketAddr, heard: SocketAddr, cluster: &Cluster) -> Result<(), &'static str> {
-        let mut listening = Wire::open(heard, &self.listener.token, None).await.map_err(|_| "no socket was opened")?;
+        let mut listening = Wire::listen(heard, &self.listener.token).await.map_err(|_| "no socket was opened")?;
         let mut speaking = Wire::open(said, &self.speaker.token, None).await.map_err(|_| "no socket was opened")?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let message = json!({

@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::drill::within;
 use crate::support::client::Rest;
+use crate::support::freeze;
 use crate::support::servers::{self, Tenant};
 use crate::support::world;
 
@@ -265,12 +266,12 @@ impl Cluster {
     }
 
     /// Nothing is answered any more, but the connections stay.
-    pub fn freeze_database(&self) {
-        signal(self.database.pid(), Signal::STOP);
+    pub async fn freeze_database(&self) {
+        freeze::freeze(self.database.pid()).await;
     }
 
     pub fn thaw_database(&self) {
-        signal(self.database.pid(), Signal::CONT);
+        freeze::thaw(self.database.pid());
     }
 }
 

@@ -36,7 +36,7 @@ async fn live_chat_goes_on_without_the_database() {
     let mut violations = Vec::new();
     for frozen in [true, false] {
         if frozen {
-            cluster.freeze_database();
+            cluster.freeze_database().await;
         } else {
             cluster.kill_database().await;
         }
@@ -71,7 +71,7 @@ async fn live_chat_goes_on_without_the_database() {
 async fn chats(cluster: &Cluster, canary: &Canary) -> Option<Violation> {
     let [speaker, listener, _] = canary.people();
     let broken = |what: &str| Some(violation("live chat", format!("without a database: {what}")));
-    let Ok(mut listening) = Wire::open(cluster.instances[0].address, &listener.token, None).await else {
+    let Ok(mut listening) = Wire::listen(cluster.instances[0].address, &listener.token).await else {
         return broken("no socket was opened");
     };
     let Ok(mut speaking) = Wire::open(cluster.instances[1].address, &speaker.token, None).await else {

@@ -35,6 +35,7 @@ async fn an_instance_killed_in_mid_burst_loses_nothing() {
         };
         let survivor = cluster.instances[1].address;
         let mut watching = Wire::open(survivor, &watcher.token, None).await.expect("a socket");
+        watching.event(NOTICED, |name, _| name == "presenceSnapshot").await.expect("who is there already");
         let _ghost = Wire::open(cluster.instances[0].address, &ghost.token, None).await.expect("a socket");
         watching.event(NOTICED, presence_of_ghost("online")).await.expect("the ghost comes online");
 

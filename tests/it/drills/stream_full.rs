@@ -30,7 +30,7 @@ async fn a_full_log_refuses_clearly_and_goes_on_when_there_is_room() {
     let mut violations = Vec::new();
     for _ in 0..drill.pick(1, 4) {
         let (acked, refused) = (load.deeds.acked(), load.deeds.refusals().len());
-        cluster.freeze_database();
+        cluster.freeze_database().await;
         // Some give up, and must not be heard; the others must, once there is room.
         load.talk(Pace { think: 20, give_up: 50, text: 4_000 });
         let refusals = || async { load.deeds.refusals().len() };

@@ -34,7 +34,14 @@ impl Wire {
         Self::over(TcpSocket::new_v4().map_err(said)?, address, token, cursor).await
     }
 
-    /// The same, taking in so little at a time that the server soon notices when nobody reads.
+    /// Connects, and waits until everything that happens from now on is told.
+    pub async fn listen(address: SocketAddr, token: &str) -> Result<Self, String> {
+        let mut wire = Self::open(address, token, None).await?;
+        wire.event(HELLO, |name, _| name == "synced").await.ok_or("it was not told that it is connected")?;
+        Ok(wire)
+    }
+
+    /// The same as [`Wire::open`], taking in so little at a time that the server soon notices when nobody reads.
     pub async fn open_narrow(address: SocketAddr, token: &str, cursor: Option<&str>) -> Result<Self, String> {
         let socket = TcpSocket::new_v4().map_err(said)?;
         socket.set_recv_buffer_size(4096).map_err(said)?;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod commerce;
+pub mod freeze;
 pub mod messages;
 pub mod node;
 pub mod proxy;

@@ -20,8 +20,15 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// A socket of somebody, who is told of everything from now on, or of nobody yet.
     pub async fn connect(address: SocketAddr, token: Option<&str>) -> Result<Self, tungstenite::Error> {
-        Self::resume(address, token, None).await
+        let mut socket = Self::resume(address, token, None).await?;
+        if token.is_some() {
+            // Not from the upgrade on: what others do before this may be told or not.
+            let synced = socket.find("synced", |frame| frame["event"] == "synced").await;
+            socket.seen.push_back(synced);
+        }
+        Ok(socket)
     }
 
     /// The same, by somebody who was here before.
