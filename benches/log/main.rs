@@ -43,7 +43,7 @@ fn main() {
             rows.extend(history::measure(&servers).await);
         }
         if wanted("orders") {
-            rows.push(orders::measure(&servers).await);
+            rows.extend(orders::measure(&servers).await);
         }
         println!("\n{}", table::of(&rows));
         servers.stop().await;

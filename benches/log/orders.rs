@@ -27,31 +27,42 @@ const PEOPLE: usize = 50;
 const AT_ONCE: usize = 256;
 const PATIENCE: Duration = Duration::from_mins(2);
 
-pub async fn measure(servers: &Servers) -> Row {
+pub async fn measure(servers: &Servers) -> Vec<Row> {
     println!("orders: {EVENTS} events of {ORDERS} orders with a conversation each, {ROUNDS} rounds");
-    let mut pair = Pair::new();
+    let (mut sent, mut confirmed) = (Pair::new(), Pair::new());
     for round in 0..ROUNDS {
         let tenant = servers.tenant();
         publish(&tenant).await;
         let jetstream = tenant.jetstream().await;
         let stream = jetstream.get_stream("ORDERS").await.expect("the stream");
-        let (ours, against) = if round % 2 == 0 {
-            let against = acknowledged(&stream).await;
+        let bare = async || (acknowledged(&stream, Ack::Sent).await, acknowledged(&stream, Ack::Confirmed).await);
+        let (ours, (fast, sure)) = if round % 2 == 0 {
+            let against = bare().await;
             (drained(&tenant, &stream).await, against)
         } else {
             let ours = drained(&tenant, &stream).await;
-            (ours, acknowledged(&stream).await)
+            (ours, bare().await)
         };
-        println!("  round {}: ours {ours:>7.0}/s; bare {against:>7.0}/s", round + 1);
-        pair.ours.push(ours);
-        pair.against.push(against);
+        println!("  round {}: ours {ours:>6.0}/s; bare {fast:>6.0}/s, {sure:>6.0}/s with confirmed acks", round + 1);
+        for (pair, against) in [(&mut sent, fast), (&mut confirmed, sure)] {
+            pair.ours.push(ours);
+            pair.against.push(against);
+        }
     }
-    Row {
-        figure: "5,000 order events drained, against a bare consumer",
-        unit: "1/s",
-        wanted: Wanted::AtLeast(0.3),
-        pair: Some(pair),
-    }
+    let row = |figure, pair| Row { figure, unit: "1/s", wanted: Wanted::AtLeast(0.3), pair: Some(pair) };
+    vec![
+        row("5,000 order events drained, against acks that are only sent", sent),
+        row("the same, against acks that are confirmed, one by one", confirmed),
+    ]
+}
+
+/// How a bare consumer acknowledges.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ack {
+    /// Without waiting for anything.
+    Sent,
+    /// Waiting until the broker has it, before the next.
+    Confirmed,
 }
 
 /// People, their conversations, and all events, which nobody works on yet.
@@ -98,9 +109,10 @@ async fn publish(tenant: &Tenant) {
 }
 
 /// Events in a second by a consumer that only acknowledges, each as it comes.
-async fn acknowledged(stream: &Stream) -> f64 {
+async fn acknowledged(stream: &Stream, ack: Ack) -> f64 {
+    let name = if ack == Ack::Sent { "bare" } else { "bare-confirmed" };
     let config = pull::Config {
-        durable_name: Some("bare".to_owned()),
+        durable_name: Some(name.to_owned()),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         max_ack_pending: 6_000,
@@ -111,9 +123,12 @@ async fn acknowledged(stream: &Stream) -> f64 {
     let mut messages = consumer.messages().await.expect("messages");
     for _ in 0..EVENTS {
         let message = messages.next().await.expect("one more").expect("readable");
-        message.ack().await.expect("sent");
+        match ack {
+            Ack::Sent => message.ack().await.expect("sent"),
+            Ack::Confirmed => message.double_ack().await.expect("confirmed"),
+        }
     }
-    until(stream, "bare", |open| open == (0, 0)).await;
+    until(stream, name, |open| open == (0, 0)).await;
     per_second(begin)
 }
 

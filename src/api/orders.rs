@@ -89,8 +89,8 @@ impl From<OrderView> for OrderBody {
     fn from(OrderView { order, conversation_id }: OrderView) -> Self {
         let timeline = order.timeline().into_iter().map(StepBody::from).collect();
         let status = order.status().map(|status| status.to_string()).unwrap_or_default();
-        let (total, currency, items) = match order.details {
-            Some((_, details)) => (details.total, details.currency, details.items),
+        let (total, currency, items) = match order.details().cloned() {
+            Some(details) => (details.total, details.currency, details.items),
             None => Default::default(),
         };
         Self {
@@ -101,7 +101,7 @@ impl From<OrderView> for OrderBody {
             total,
             currency,
             items: items.into_iter().map(ItemBody::from).collect(),
-            tracking_url: order.tracking_url.map(|(_, url)| url),
+            tracking_url: order.tracking_url().map(str::to_owned),
             timeline,
             conversation_id: conversation_id.map(|id| id.to_string()),
         }

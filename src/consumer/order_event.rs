@@ -116,18 +116,14 @@ impl Reader {
         }
         let at = Timestamp::parse(&time).ok_or_else(|| invalid("time is wrong: when it happened, as in RFC 3339"))?;
         let place = Place { at, status, key: Key::of(&order, &source, &id) };
-        Ok(OrderEvent {
-            order,
-            step: Step { place, source, id, note: data.note.filter(|note| !note.is_empty()) },
-            customer: data.customer_id,
-            seller: data.seller_id,
-            details: Details {
-                total: data.total.decimal("data.total")?,
-                currency: data.currency,
-                items: data.items.into_iter().enumerate().map(ItemData::item).collect::<Result<_>>()?,
-            },
-            tracking_url: data.tracking_url,
-        })
+        let details = Details {
+            total: data.total.decimal("data.total")?,
+            currency: data.currency,
+            items: data.items.into_iter().enumerate().map(ItemData::item).collect::<Result<_>>()?,
+        };
+        let (note, tracking_url) = (data.note.filter(|note| !note.is_empty()), data.tracking_url);
+        let step = Step { place, source, id, note, details, tracking_url };
+        Ok(OrderEvent { order, step, customer: data.customer_id, seller: data.seller_id })
     }
 
     /// Refuses what the schema does not allow; of several faults, the first one by the name of its field.
@@ -262,10 +258,10 @@ mod tests {
         assert_eq!((read.step.source.as_str(), read.step.id.as_str()), ("/shop/orders", "7a1d0c52"));
         assert_eq!(read.customer, "customer-4711");
         assert_eq!(read.seller.as_deref(), Some("usr_01M81FBWEET7HV0SQND4AXT73A"));
-        assert_eq!((read.details.total.as_str(), read.details.currency.as_str()), ("59.80", "EUR"));
+        assert_eq!((read.step.details.total.as_str(), read.step.details.currency.as_str()), ("59.80", "EUR"));
         let item =
             Item { id: Some("tea-1".into()), title: "Green tea".into(), quantity: 2, price: Some("29.90".into()) };
-        assert_eq!(read.details.items, [item]);
+        assert_eq!(read.step.details.items, [item]);
         assert_eq!(read.sentence(), "Order A-17 was shipped");
     }
 
@@ -290,7 +286,7 @@ mod tests {
         ] {
             assert!(read(SUBJECT, &good).is_ok(), "{good}: {:?}", read(SUBJECT, &good));
         }
-        assert_eq!(read(SUBJECT, &with("/data/total", json!(19.9))).expect("good").details.total, "19.9");
+        assert_eq!(read(SUBJECT, &with("/data/total", json!(19.9))).expect("good").step.details.total, "19.9");
     }
 
     #[test]

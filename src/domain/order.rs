@@ -188,7 +188,7 @@ pub struct Details {
     pub items: Vec<Item>,
 }
 
-/// An event as its order keeps it.
+/// An event as its order keeps it: everything that it says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Step {
     /// Where it stands.
@@ -199,6 +199,10 @@ pub struct Step {
     pub id: String,
     /// A word for people.
     pub note: Option<String>,
+    /// What the order is about.
+    pub details: Details,
+    /// Where it can be followed.
+    pub tracking_url: Option<String>,
 }
 
 /// An event of an order as it came in, checked; whom it concerns is as its publisher names them.
@@ -212,10 +216,6 @@ pub struct OrderEvent {
     pub customer: String,
     /// Who sells, if anybody in particular does.
     pub seller: Option<String>,
-    /// What it is about.
-    pub details: Details,
-    /// Where it can be followed.
-    pub tracking_url: Option<String>,
 }
 
 impl OrderEvent {
@@ -249,29 +249,33 @@ pub struct Order {
     pub seller_id: Option<UserId>,
     /// Its events.
     pub steps: BTreeMap<Key, Step>,
-    /// What it is about, as the last event by place says.
-    pub details: Option<(Place, Details)>,
-    /// Where it can be followed, as the last event by place says that says so.
-    pub tracking_url: Option<(Place, String)>,
 }
 
 impl Order {
     /// An order of which nothing is known but whose it is.
     #[must_use]
     pub const fn of(id: OrderId, customer_id: UserId, seller_id: Option<UserId>) -> Self {
-        Self { id, customer_id, seller_id, steps: BTreeMap::new(), details: None, tracking_url: None }
+        Self { id, customer_id, seller_id, steps: BTreeMap::new() }
     }
 
     /// Adds an event. Should a publisher say two things under one id, the later one by place counts, whichever came first.
-    pub fn add(&mut self, event: &OrderEvent) {
-        let place = &event.step.place;
-        let known = self.steps.entry(place.key.clone()).or_insert_with(|| event.step.clone());
-        if *known < event.step {
-            *known = event.step.clone();
+    pub fn add(&mut self, step: &Step) {
+        let known = self.steps.entry(step.place.key.clone()).or_insert_with(|| step.clone());
+        if *known < *step {
+            *known = step.clone();
         }
-        self.details = self.details.take().max(Some((place.clone(), event.details.clone())));
-        let url = event.tracking_url.as_ref().map(|url| (place.clone(), url.clone()));
-        self.tracking_url = self.tracking_url.take().max(url);
+    }
+
+    /// What it is about, as the last event by place says.
+    #[must_use]
+    pub fn details(&self) -> Option<&Details> {
+        self.steps.values().max().map(|step| &step.details)
+    }
+
+    /// Where it can be followed, as the last event by place says that says so.
+    #[must_use]
+    pub fn tracking_url(&self) -> Option<&str> {
+        self.steps.values().filter(|step| step.tracking_url.is_some()).max()?.tracking_url.as_deref()
     }
 
     /// How far it is.
@@ -323,20 +327,20 @@ mod tests {
         let id = number.to_string();
         let key = Key::of(&order_id(), "shop", &id);
         let place = Place { at: Timestamp::zero().plus_seconds(seconds), status, key };
+        let details = Details { total: number.to_string(), currency: "EUR".into(), items: Vec::new() };
+        let tracking_url = url.then(|| format!("https://shop.test/{number}"));
         OrderEvent {
             order: order_id(),
-            step: Step { place, source: "shop".into(), id, note: None },
+            step: Step { place, source: "shop".into(), id, note: None, details, tracking_url },
             customer: "c".into(),
             seller: None,
-            details: Details { total: number.to_string(), currency: "EUR".into(), items: Vec::new() },
-            tracking_url: url.then(|| format!("https://shop.test/{number}")),
         }
     }
 
     fn folded<'a>(events: impl IntoIterator<Item = &'a OrderEvent>) -> Order {
         let mut order = Order::of(order_id(), UserId::from_bits(1), None);
         for event in events {
-            order.add(event);
+            order.add(&event.step);
         }
         order
     }
@@ -386,8 +390,8 @@ mod tests {
         assert_eq!(order.status(), Some(Status::Shipped));
         let said: Vec<Status> = order.timeline().iter().map(|step| step.place.status).collect();
         assert_eq!(said, [Status::Created, Status::Shipped, Status::Paid]);
-        assert_eq!(order.details.expect("details").1.total, "2");
-        assert_eq!(order.tracking_url.expect("a link").1, "https://shop.test/3", "the last that has one");
+        assert_eq!(order.details().expect("details").total, "2");
+        assert_eq!(order.tracking_url().expect("a link"), "https://shop.test/3", "the last that has one");
         assert_eq!(
             folded(&[event(1, 1, Status::Cancelled, false), event(2, 0, Status::Delivered, false)]).status(),
             Some(Status::Cancelled)

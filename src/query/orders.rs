@@ -23,6 +23,10 @@ impl Queries {
         actor.check_expiry(self.clock.now())?;
         let unknown = || Error::new(Code::NotFound, "unknown_order", "there is no such order");
         let order = self.store.order(id).await?.ok_or_else(unknown)?;
+        // Made a moment ago, and its first event is not there yet.
+        if order.steps.is_empty() {
+            return Err(unknown());
+        }
         let is_staff = matches!(actor.role, Role::Agent | Role::Admin);
         if !is_staff && !order.concerns(actor.user_id) {
             return Err(unknown());

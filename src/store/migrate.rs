@@ -61,6 +61,7 @@ pub(super) async fn run(store: &Store) -> Result<()> {
             ],
         ),
         ("notifications", vec![index(doc! { "entryId": 1, "seq": -1 })]),
+        ("order_events", vec![index(doc! { "orderId": 1 })]),
         ("inbox", vec![index(doc! { "userId": 1, "seq": -1 })]),
         ("pushes", vec![IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build()]),
     ];

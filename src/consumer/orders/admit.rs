@@ -64,18 +64,21 @@ pub(super) fn admit(event: &OrderEvent, people: &People, orders: &mut Orders) ->
         |name: &str| people.called(name).ok_or_else(|| Error::invalid("unknown_seller", nobody("data.sellerId")));
     let named = event.seller.as_deref().map(found).transpose()?;
     let Some(known) = orders.get_mut(&event.order) else {
-        let known = Known { customer_id: customer, seller_id: None, keys: [].into(), told: [].into() };
+        let known = Known::new(customer);
         owns(&known, customer, named)?;
-        let known = Known { seller_id: named, keys: [event.key().clone()].into(), ..known };
+        let known = Known { seller_id: named, count: 1, keys: [event.key().clone()].into(), ..known };
         orders.insert(event.order.clone(), known);
         return Ok(Parties { customer, seller: named });
     };
     owns(known, customer, named)?;
-    if !known.keys.contains(event.key()) && known.keys.len() >= EVENT_LIMIT {
-        let what = format!("an order has at most {EVENT_LIMIT} events");
-        return Err(Error::new(Code::TooLarge, "too_many_order_events", what));
+    if !known.keys.contains(event.key()) {
+        if known.count >= EVENT_LIMIT {
+            let what = format!("an order has at most {EVENT_LIMIT} events");
+            return Err(Error::new(Code::TooLarge, "too_many_order_events", what));
+        }
+        known.count += 1;
+        known.keys.insert(event.key().clone());
     }
-    known.keys.insert(event.key().clone());
     known.seller_id = known.seller_id.or(named);
     Ok(Parties { customer, seller: known.seller_id })
 }
@@ -138,11 +141,16 @@ mod tests {
         let key = Key::of(&order, &source, &id);
         OrderEvent {
             order,
-            step: Step { place: Place { at: Timestamp::zero(), status: Status::Paid, key }, source, id, note: None },
+            step: Step {
+                place: Place { at: Timestamp::zero(), status: Status::Paid, key },
+                source,
+                id,
+                note: None,
+                details: Details { total: "1".into(), currency: "EUR".into(), items: Vec::new() },
+                tracking_url: None,
+            },
             customer: customer.into(),
             seller: seller.map(str::to_owned),
-            details: Details { total: "1".into(), currency: "EUR".into(), items: Vec::new() },
-            tracking_url: None,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::broker::publish::{Pending, Publisher};
 use crate::command::directory::Directory;
 use crate::command::preferences::Preferred;
 use crate::domain::clock::Clock;
+use crate::domain::ids::UserId;
 use crate::domain::order::{Key, OrderEvent, OrderId};
 use crate::domain::trace::TraceContext;
 use crate::error::{Error, Result};
@@ -75,6 +76,9 @@ struct Arrival<'a> {
     told: bool,
 }
 
+/// Who sells the orders that are there already.
+type Stored = HashMap<OrderId, Option<UserId>>;
+
 /// What is under way for an event of the batch.
 struct UnderWay {
     at: usize,
@@ -104,10 +108,10 @@ impl Orders {
             .collect();
         names.sort_unstable();
         names.dedup();
-        let mut ids: Vec<&OrderId> = read().map(|(_, event)| &event.order).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let (users, known) = tokio::try_join!(self.store.users_called(&names), self.store.known_orders(&ids))?;
+        let asked: Vec<(&OrderId, &Key)> = read().map(|(_, event)| (&event.order, event.key())).collect();
+        let (users, known) = tokio::try_join!(self.store.users_called(&names), self.store.known_orders(&asked))?;
+        // Whose orders are as they are stored, before this batch says more.
+        let stored: Stored = known.iter().map(|(order, known)| (order.clone(), known.seller_id)).collect();
         let (mut people, mut known) = (People::default(), known);
         people.add(users);
 
@@ -121,7 +125,7 @@ impl Orders {
                 Err(why) => verdicts[at] = Some(Verdict::Reject { why }),
             }
         }
-        self.add(&mut arrivals, &people, verdicts).await?;
+        self.add(&mut arrivals, &stored, &people, verdicts).await?;
         for arrival in arrivals.iter().filter(|arrival| arrival.told) {
             verdicts[arrival.at] = Some(Verdict::Done);
         }
@@ -134,6 +138,7 @@ impl Orders {
     async fn add(
         &self,
         arrivals: &mut Vec<Arrival<'_>>,
+        stored: &Stored,
         people: &People,
         verdicts: &mut [Option<Verdict>],
     ) -> Result<()> {
@@ -143,20 +148,31 @@ impl Orders {
             let Arrival { event, parties, .. } = arrival;
             let place = *places.entry(&event.order).or_insert_with(|| {
                 let (customer_id, seller_id) = (parties.customer, parties.seller);
-                additions.push(Addition { order: &event.order, customer_id, seller_id, events: Vec::new() });
+                additions.push(Addition {
+                    order: &event.order,
+                    customer_id,
+                    seller_id,
+                    owned: false,
+                    steps: Vec::new(),
+                });
                 additions.len() - 1
             });
             let addition = &mut additions[place];
             // A later event of the batch may be the first that names a seller.
             addition.seller_id = addition.seller_id.or(parties.seller);
-            addition.events.push(event);
+            addition.steps.push(&event.step);
+        }
+        for addition in &mut additions {
+            addition.owned = stored.get(addition.order) == Some(&addition.seller_id);
         }
         let refused = self.store.add_to_orders(&additions).await?;
         if refused.is_empty() {
             return Ok(());
         }
         let refused: Vec<&OrderId> = refused.into_iter().map(|place| additions[place].order).collect();
-        let mut known: Known = self.store.known_orders(&refused).await?;
+        let asked = arrivals.iter().map(|arrival| (&arrival.event.order, arrival.event.key()));
+        let asked: Vec<_> = asked.filter(|(order, _)| refused.contains(order)).collect();
+        let mut known: Known = self.store.known_orders(&asked).await?;
         arrivals.retain(|arrival| {
             if !refused.contains(&&arrival.event.order) {
                 return true;
@@ -192,7 +208,6 @@ impl Orders {
         let known = self.deciding.know(users, found.map(|(id, _)| *id).collect()).await?;
         let means = tell::Means { clock: &self.clock, people, threads: &threads, known: &known };
 
-        let mut told: HashMap<&OrderId, Vec<&Key>> = HashMap::new();
         let mut line: VecDeque<UnderWay> = VecDeque::new();
         let mut in_line = 0;
         let settle = async |one: UnderWay, verdicts: &mut [Option<Verdict>]| {
@@ -225,10 +240,8 @@ impl Orders {
         for one in line {
             settle(one, verdicts).await;
         }
-        for arrival in arrivals.iter().filter(|arrival| verdicts[arrival.at].is_none()) {
-            told.entry(&arrival.event.order).or_default().push(arrival.event.key());
-        }
-        self.store.note_told(&told).await?;
+        let told = arrivals.iter().filter(|arrival| verdicts[arrival.at].is_none());
+        self.store.note_told(&told.map(|arrival| arrival.event.key()).collect::<Vec<_>>()).await?;
         for arrival in arrivals {
             verdicts[arrival.at].get_or_insert(Verdict::Done);
         }

@@ -70,7 +70,7 @@ impl Means<'_> {
             entry: Some(Entry::Order {
                 order_id: event.order.to_string(),
                 status: event.status().to_string(),
-                tracking_url: event.tracking_url.clone(),
+                tracking_url: event.step.tracking_url.clone(),
             }),
             client_message_id: None,
             created_at: self.clock.now(),
