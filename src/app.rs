@@ -307,7 +307,7 @@ fn work(
     roster: &Arc<Mutex<Roster>>,
     opens: bool,
 ) -> Result<()> {
-    let Queries { broker, store, directory, preferred, clock, .. } = queries.clone();
+    let Queries { broker, store, directory, preferred, recent, clock, .. } = queries.clone();
     let presences = presences.clone();
     let there = Arc::new(move |user| presences.status(user));
     let deciding = Deciding::new(directory.clone(), preferred.clone(), there);
@@ -315,7 +315,7 @@ fn work(
     let publisher = publisher.clone();
     broker.trim(lifecycle);
     broker.consume(Durable::Persist, lifecycle, Persist::new(store.clone()));
-    broker.consume(Durable::Notify, lifecycle, notify.knowing(roster.clone()));
+    broker.consume(Durable::Notify, lifecycle, notify.knowing(roster.clone(), recent));
     let orders = Orders::new(orders::Means { store, publisher, directory, preferred, deciding, clock, opens })?;
     broker.consume(Durable::Orders, lifecycle, orders);
     Ok(())

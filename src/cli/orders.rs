@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::dead::{Configured, configuration};
 use super::print;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Login, Source};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::order::{OrderId, Status};
 use crate::error::{Error, Result};
@@ -50,7 +50,8 @@ pub(super) struct Publish {
     /// When it happened (RFC 3339); now if not given
     #[arg(long, value_parser = moment)]
     time: Option<Timestamp>,
-    /// The broker and who logs in there, `nats://user:password@host:port`; if not given, what the settings say
+    /// The broker, `nats://host:port`, where `COMMERCE_NATS_USER` logs in with `COMMERCE_NATS_PASSWORD` if the settings say so
+    /// and the URL names nobody; if not given, Shoptalk itself publishes, as the settings say
     #[arg(long)]
     url: Option<String>,
 }
@@ -67,12 +68,19 @@ fn moment(text: &str) -> std::result::Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "a time such as 2026-11-22T11:13:22Z is expected here".to_owned())
 }
 
+/// Who publishes. A password in a URL is the one that counts.
+fn login(source: &Source) -> Option<Login> {
+    let password = source.get("COMMERCE_NATS_PASSWORD").filter(|password| !password.is_empty())?.to_owned();
+    let user = source.get("COMMERCE_NATS_USER").unwrap_or("commerce").to_owned();
+    Some(Login::Password { user, password })
+}
+
 /// Does it.
 pub(super) async fn orders(command: Orders, configured: Configured) -> Result<()> {
     let Orders::Publish(asked) = command;
     let config = match asked.url {
-        // A service has no settings but this.
-        Some(url) => BrokerConfig::of_service(url),
+        // A service needs no settings but this.
+        Some(url) => BrokerConfig::of_service(url, login(&Source::of_process(configured.config.as_deref())?)),
         None => configuration(configured.config.as_deref())?.broker,
     };
     let sample = Sample {

@@ -1,17 +1,26 @@
 //! What users do to their notifications: seen, read, put away, put off.
 //!
 //! A change holds up to a place in the log, so what comes at the same moment is not touched. It is an event that all of the
-//! user's sockets hear of, with what is left after it.
+//! user's sockets hear of, with what is left after it: so it is stored only if no other one came since that was counted. What
+//! is put away or off is so up to a later place each time, as the last word about an entry is the one with the latest place.
+
+use std::time::Duration;
 
 use super::Commands;
 use crate::auth::Actor;
+use crate::broker::subject::{InboxKind, Subject};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Body;
-use crate::domain::ids::NotificationId;
+use crate::domain::ids::{NotificationId, UserId};
 use crate::domain::inbox::{Counts, LONGEST_SNOOZE, NAMED_LIMIT, NotificationState};
 use crate::domain::trace::TraceContext;
 use crate::domain::words::required;
 use crate::error::{Code, Error, Result};
+
+/// Attempts to make a change while others are made.
+const ATTEMPTS: u32 = 8;
+/// How long to wait after the first that failed: a copy of the log may be a moment behind.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Which entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,22 +120,71 @@ impl Commands {
             return Err(Error::invalid("snooze_too_long", "notifications can be put off for a year at most"));
         }
         let _in_hand = self.limits.admit(actor.user_id, now)?;
-        let user_id = actor.user_id;
+        for attempt in 1..=ATTEMPTS {
+            // In this order: whatever is counted includes the change that this one follows.
+            let last = self.broker.last(Subject::Inbox(actor.user_id, InboxKind::NotificationState)).await?;
+            let Some(state) = self.inbox_state(actor.user_id, &which, up_to, deed, now).await? else {
+                let counts = self.inboxes.counts(actor.user_id, None, now).await?;
+                return Ok(InboxChanged { seq: counts.seq, counts });
+            };
+            let counts = state.counts;
+            let event = self.event(actor.user_id, vec![actor.user_id], Body::NotificationState(state));
+            let last = last.map_or(0, |stored| stored.seq);
+            match self.publisher.enqueue_after(last, &event, None, trace)?.stored().await {
+                Ok(stored) => return Ok(InboxChanged { seq: stored.seq, counts }),
+                // Another change came first, perhaps from another device: what is left is counted again.
+                Err(error) if error.code() == Code::Conflict => tokio::time::sleep(PAUSE * attempt).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::unavailable("busy", "your notifications are being changed elsewhere, try again")
+            .retry_after(Duration::from_millis(500)))
+    }
+
+    /// What a change comes to now; nothing if none of the entries that it names is to be touched.
+    async fn inbox_state(
+        &self,
+        user_id: UserId,
+        which: &Which,
+        up_to: Option<u64>,
+        deed: Deed,
+        now: Timestamp,
+    ) -> Result<Option<NotificationState>> {
         // What has not happened yet cannot be meant.
         let head = self.broker.head().await?;
-        let entry_ids = match which {
-            Which::All => Vec::new(),
-            Which::Named(ids) => self.inboxes.resolve(user_id, &ids).await?,
-        };
+        let mut up_to = up_to.map_or(head, |up_to| up_to.min(head));
         let Deed { seen, read, archived, snoozed_until } = deed;
-        let up_to = up_to.map_or(head, |up_to| up_to.min(head));
+        let moves = archived.is_some() || snoozed_until.is_some();
+        let mut entry_ids = Vec::new();
+        match which {
+            Which::All if moves && up_to < head => {
+                let all = self.inboxes.all(user_id).await?;
+                let behind = |said: Option<u64>| said.is_some_and(|said| said > up_to);
+                let archived_later = archived.is_some() && behind(all.archived.map(|register| register.up_to));
+                let snoozed_later = snoozed_until.is_some() && behind(all.snoozed.map(|register| register.up_to));
+                if archived_later || snoozed_later {
+                    let what = "more was put away or off since: look again, and say up to where";
+                    return Err(Error::new(Code::Conflict, "stale_up_to", what));
+                }
+            }
+            Which::All => {}
+            Which::Named(ids) => {
+                let mut entries = self.inboxes.resolve(user_id, ids).await?;
+                if moves {
+                    // An entry stands by its newest notification: where something newer came, nothing is put away or off.
+                    entries.retain(|(_, newest)| *newest <= up_to);
+                    up_to = head;
+                }
+                if entries.is_empty() {
+                    return Ok(None);
+                }
+                entry_ids.extend(entries.into_iter().map(|(id, _)| id));
+            }
+        }
         let counts = Counts::default();
         let mut state = NotificationState { user_id, entry_ids, up_to, seen, read, archived, snoozed_until, counts };
         state.counts = self.inboxes.counts(user_id, Some(&state), now).await?;
-        let counts = state.counts;
-        let event = self.event(user_id, vec![user_id], Body::NotificationState(state));
-        let stored = self.publisher.enqueue(&event, trace)?.stored().await?;
-        Ok(InboxChanged { seq: stored.seq, counts })
+        Ok(Some(state))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Reading inboxes as they are now: what MongoDB has, and what the log and the window have on top of that.
 //!
 //! Everything up to the place that `persist` has acknowledged is in MongoDB; what is behind it is applied here, and both are
-//! joined. How far conversations were read comes from the window, so that reading one counts at once, on every instance.
+//! joined. How far conversations were read comes from the window, so that reading one counts at once, on every instance; while
+//! the window does not reach back as far as MongoDB has come, nobody is told a number that may be wrong.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, NotificationId, UserId};
 use crate::domain::inbox::{COUNTED, Counts, Inbox, NotificationState};
 use crate::domain::notification::Notification;
+use crate::domain::registers::Registers;
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 
@@ -80,14 +82,23 @@ impl Inboxes {
             }
             inbox.apply(stored);
         }
-        self.recent.reaches(head, CATCH_UP).await;
-        // If the window does not reach back that far, MongoDB alone says what was read.
-        if let Some(since) = self.recent.since(user, floor, WINDOW) {
-            let receipts = since.whole()?;
-            let receipts = receipts.iter().filter(|stored| matches!(stored.event.body, Body::Receipt(_)));
-            receipts.for_each(|stored| inbox.apply(stored));
+        // What was read is in the window only, as far as MongoDB does not have it: without it, what waits would be wrong.
+        if !self.recent.reaches(head, CATCH_UP).await {
+            return Err(catching_up());
         }
+        let since = self.recent.since(user, floor, WINDOW).ok_or_else(catching_up)?;
+        let receipts = since.whole()?;
+        let receipts = receipts.iter().filter(|stored| matches!(stored.event.body, Body::Receipt(_)));
+        receipts.for_each(|stored| inbox.apply(stored));
         Ok(Newer { floor, head, inbox, told })
+    }
+
+    /// What was done to all entries of a user's inbox.
+    pub async fn all(&self, user: UserId) -> Result<Registers> {
+        let floor = self.floor().await?;
+        let mut all = self.store.registers_of(user).await?;
+        all.join(self.newer(user, floor).await?.inbox.all);
+        Ok(all)
     }
 
     /// Places at which the log repeats a notification that MongoDB has from an earlier one.
@@ -135,21 +146,27 @@ impl Inboxes {
         Ok(inbox.counts(now, head))
     }
 
-    /// The entries that these ids name: each an entry's own, or that of a notification in it.
-    pub async fn resolve(&self, user: UserId, ids: &[NotificationId]) -> Result<Vec<NotificationId>> {
+    /// The entries that these ids name, each an entry's own or that of a notification in it, and where the newest
+    /// notification of each is.
+    pub async fn resolve(&self, user: UserId, ids: &[NotificationId]) -> Result<Vec<(NotificationId, u64)>> {
         let floor = self.floor().await?;
         let newer = self.newer(user, floor).await?;
-        let (entries, told) =
-            tokio::try_join!(self.store.known_entries(user, ids), self.store.entries_of_told(user, ids))?;
+        let told = self.store.entries_of_told(user, ids).await?;
+        let meant = |id: &NotificationId| told.get(id).or_else(|| newer.told.get(id)).copied();
+        let asked: Vec<NotificationId> = ids.iter().copied().chain(ids.iter().filter_map(meant)).collect();
+        let stored = self.store.known_entries(user, &asked).await?;
+        let newest = |id: &NotificationId| {
+            let new = newer.inbox.entries.get(id).and_then(|entry| entry.newest);
+            stored.get(id).copied().max(new.map(|told| told.seq))
+        };
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
-            let is_new = || newer.inbox.entries.get(id).is_some_and(|entry| entry.newest.is_some());
-            let entry = if entries.contains(id) || is_new() {
-                *id
-            } else {
-                let entry = told.get(id).or_else(|| newer.told.get(id));
-                *entry.ok_or_else(unknown)?
-            };
+            let entry = newest(id).map(|at| (*id, at)).or_else(|| {
+                let entry = meant(id)?;
+                // One that has gone meanwhile is named all the same.
+                Some((entry, newest(&entry).unwrap_or(0)))
+            });
+            let entry = entry.ok_or_else(unknown)?;
             if !found.contains(&entry) {
                 found.push(entry);
             }

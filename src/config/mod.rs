@@ -146,8 +146,8 @@ pub struct BrokerConfig {
 impl BrokerConfig {
     /// How another service reaches the broker: it only publishes, so of the rest nothing matters.
     #[must_use]
-    pub const fn of_service(url: String) -> Self {
-        Self { url, login: None, replicas: 1, events_max_bytes: 1 << 30, dedup_seconds: 600 }
+    pub const fn of_service(url: String, login: Option<Login>) -> Self {
+        Self { url, login, replicas: 1, events_max_bytes: 1 << 30, dedup_seconds: 600 }
     }
 }
 

@@ -17,6 +17,7 @@ use super::deciding::{Deciding, Known};
 use crate::broker::Broker;
 use crate::broker::consume::{Delivery, Handler, Verdict};
 use crate::broker::publish::{Pending, Publisher};
+use crate::broker::recent::Recent;
 use crate::broker::subject::{ChatKind, Subject};
 use crate::domain::clock::Clock;
 use crate::domain::conversation::{self, Conversation};
@@ -31,6 +32,8 @@ use crate::error::{Error, Result};
 const IN_LINE: usize = 512;
 /// Questions to the log at once.
 const AT_ONCE: usize = 16;
+/// How long the tail of this instance may take to hear of what was delivered.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What the log says of conversations: the newest state of each, and its place. What it has no state of has not changed for
 /// longer than it reaches back.
@@ -49,6 +52,7 @@ pub struct Notify {
     publisher: Publisher,
     clock: Clock,
     roster: Arc<Mutex<Roster>>,
+    recent: Option<Arc<Recent>>,
     deciding: Deciding,
 }
 
@@ -56,13 +60,13 @@ impl Notify {
     /// Publishes through this publisher, and asks this broker's log whom a message concerns.
     #[must_use]
     pub fn new(broker: Broker, publisher: Publisher, clock: Clock, deciding: Deciding) -> Self {
-        Self { broker, publisher, clock, roster: Arc::default(), deciding }
+        Self { broker, publisher, clock, roster: Arc::default(), recent: None, deciding }
     }
 
-    /// Asks this roster first, which somebody keeps right.
+    /// Asks this roster first, which a tail keeps right, as it keeps this window.
     #[must_use]
-    pub fn knowing(self, roster: Arc<Mutex<Roster>>) -> Self {
-        Self { roster, ..self }
+    pub fn knowing(self, roster: Arc<Mutex<Roster>>, recent: Arc<Recent>) -> Self {
+        Self { roster, recent: Some(recent), ..self }
     }
 
     fn by_roster(&self, message: &Stored) -> Option<Vec<UserId>> {
@@ -96,6 +100,10 @@ impl Notify {
 
     /// What has to be known to decide about a batch.
     async fn prepare(&self, batch: &[Delivery]) -> Result<Batch> {
+        // What was wanted or read before a message counts for it. A tail that is behind for longer is not waited for.
+        if let (Some(recent), Some(last)) = (&self.recent, batch.iter().map(|delivery| delivery.stored.seq).max()) {
+            recent.reaches(last, CATCH_UP).await;
+        }
         let states = self.ask(batch).await;
         let (mut conversations, mut users) = (HashSet::new(), HashSet::new());
         for delivery in batch {

@@ -70,7 +70,8 @@ pub struct Counts {
 pub struct Told {
     /// Its place.
     pub seq: u64,
-    /// The conversation of the message that it is about, and the message's place.
+    /// The conversation of the message that it is about, and the message's place. Of an entry, the last message that it was
+    /// told for: of two, the earlier one may be told later.
     pub about: Option<(ConversationId, u64)>,
 }
 
@@ -96,10 +97,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn rise(&mut self, newest: Told, notification: Option<Notification>) {
-        if self.newest.is_none_or(|known| known.seq < newest.seq) {
-            self.newest = Some(newest);
+    fn rise(&mut self, told: Told, notification: Option<Notification>) {
+        let about = self.newest.and_then(|known| known.about).max(told.about);
+        if self.newest.is_none_or(|known| known.seq < told.seq) {
+            self.newest = Some(told);
             self.notification = notification;
+        }
+        if let Some(newest) = &mut self.newest {
+            newest.about = about;
         }
     }
 }
@@ -329,6 +334,27 @@ mod tests {
         assert_eq!(inbox.counts(until, 0).unread, 1, "time wakes it");
         events.push(made(9, 8, Kind::Message, told));
         assert_eq!(counts(&after(&events)), (1, 1));
+    }
+
+    #[test]
+    fn an_entry_is_read_once_every_message_is_that_it_was_told_for() {
+        // Two instances tell of two messages: of the second one first.
+        let about = |seq, id, message| {
+            let mut stored = made(seq, id, Kind::Message, Outcome::Sent);
+            if let Body::Notification(notification) = &mut stored.event.body {
+                notification.data.message_seq = Some(message);
+            }
+            stored
+        };
+        let mut events = vec![about(5, 1, 3), about(6, 2, 2), read(7, 2)];
+        for cut in 0..=events.len() {
+            let (before, mut inbox) = (after(&events[..cut]), after(&events[cut..]));
+            before.read.iter().for_each(|(id, seq)| inbox.has_read(*id, *seq));
+            before.entries.into_iter().for_each(|(id, entry)| inbox.join(id, entry));
+            assert_eq!(counts(&inbox), (1, 1), "the second is not read, cut at {cut}");
+        }
+        events.push(read(8, 3));
+        assert_eq!(counts(&after(&events)), (0, 0));
     }
 
     #[test]

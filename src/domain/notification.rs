@@ -160,22 +160,20 @@ pub fn of_message<'a>(
             _ if within == conversation::Kind::Support => Kind::Support,
             _ => Kind::Message,
         };
-        let (body, place) = match note(message) {
-            // Whoever was removed cannot see the note.
-            Some(note) => (note.to_owned(), None),
-            None => (excerpt(&message.text), Some(message.id)),
-        };
+        let note = note(message);
+        // Whoever was removed cannot see the note, and so never reads it there.
+        let sees = !matches!(message.entry, Some(Entry::Removed { .. }));
         Notification {
             id,
             user_id: user,
             entry_id: if kind.collapses() { entry_of(message.conversation_id, user) } else { id },
             kind,
             title: message.sender_name.clone(),
-            body,
+            body: note.map_or_else(|| excerpt(&message.text), str::to_owned),
             data: Data {
                 conversation_id: Some(message.conversation_id),
-                message_id: place,
-                message_seq: place.map(|_| seq),
+                message_id: note.is_none().then_some(message.id),
+                message_seq: sees.then_some(seq),
                 sender_id: Some(message.sender_id),
                 ..Data::default()
             },
@@ -273,6 +271,9 @@ mod tests {
         let removed = message(system, Some(Entry::Removed { user: user(6) }));
         let removed = &means(&removed, conversation::Kind::Group)[0];
         assert_eq!((removed.kind, removed.data.message_id, removed.data.message_seq), (Kind::System, None, None));
+        let joined = message(system, Some(Entry::Joined { users: vec![user(5)] }));
+        let joined = &means(&joined, conversation::Kind::Group)[0];
+        assert_eq!((joined.data.message_id, joined.data.message_seq), (None, Some(7)), "read with the conversation");
     }
 
     #[test]

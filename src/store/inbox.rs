@@ -89,6 +89,9 @@ pub(super) struct InboxDocument {
     pub(super) seq: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) newest: Option<NotificationDocument>,
+    /// Where the log has the last message that it was told for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) about_seq: Option<i64>,
     /// When that was: after `NOTIFICATION_DAYS` the entry goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created_at: Option<DateTime>,
@@ -114,6 +117,7 @@ impl InboxDocument {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Said<'a> {
     pub(super) newest: Option<(u64, &'a Notification)>,
+    about: u64,
     registers: Registers,
     copy: u64,
 }
@@ -132,6 +136,7 @@ impl<'a> Sayings<'a> {
         if made.is_told() {
             let said = self.of(&made.entry_id, made.user_id);
             said.newest = said.newest.into_iter().chain([(at, made)]).max_by_key(|(at, _)| *at);
+            said.about = made.data.message_seq.unwrap_or(0).max(said.about);
         }
     }
 
@@ -178,6 +183,7 @@ impl Said<'_> {
             user_id,
             seq: self.newest.map_or(0, |(at, _)| stored_seq(at)),
             newest: self.newest.map(|(at, made)| NotificationDocument::made(at, made)),
+            about_seq: (self.about > 0).then(|| stored_seq(self.about)),
             created_at: self.newest.map(|(_, made)| stored_time(made.created_at)),
             registers: RegistersDocument::of(self.registers),
             copy_seq: (self.copy > 0).then(|| stored_seq(self.copy)),
@@ -196,9 +202,12 @@ impl Said<'_> {
         }
         let wanted = RegistersDocument::of(self.registers);
         let mut rise = Document::new();
-        for (field, to) in
-            [("readSeq", wanted.read_seq), ("seenSeq", wanted.seen_seq), ("copySeq", stored_seq(self.copy))]
-        {
+        for (field, to) in [
+            ("readSeq", wanted.read_seq),
+            ("seenSeq", wanted.seen_seq),
+            ("aboutSeq", stored_seq(self.about)),
+            ("copySeq", stored_seq(self.copy)),
+        ] {
             if to > 0 {
                 rise.insert(field, to);
             }
@@ -229,6 +238,7 @@ impl Said<'_> {
             let at = stored_seq(at);
             wants("newest", found.seq >= at || found.is_copied(at));
         }
+        wants("aboutSeq", found.about_seq.unwrap_or(0) >= stored_seq(self.about));
         wants("readSeq", registers.read_seq >= wanted.read_seq);
         wants("seenSeq", registers.seen_seq >= wanted.seen_seq);
         wants("archived", holds(registers.archived.as_ref(), wanted.archived.as_ref()));

@@ -1,6 +1,6 @@
 //! Reading inboxes: pages of entries, what counts, and how far conversations were read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
@@ -17,12 +17,15 @@ use crate::error::{Error, Result};
 
 /// As much of an entry as it takes to count it.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct WaitingDocument {
     #[serde(rename = "_id")]
     id: NotificationId,
     seq: i64,
     #[serde(default)]
     newest: Option<AboutDocument>,
+    #[serde(default)]
+    about_seq: Option<i64>,
     #[serde(flatten)]
     registers: RegistersDocument,
 }
@@ -42,12 +45,20 @@ struct MessageDocument {
     message_seq: Option<i64>,
 }
 
+/// The conversation of an entry, and the last message in it that it was told for.
+fn about(newest: Option<(ConversationId, u64)>, last: Option<i64>) -> Option<(ConversationId, u64)> {
+    newest.map(|(id, place)| (id, last.map_or(0, seq).max(place)))
+}
+
 impl InboxDocument {
     fn into_entry(self) -> Result<(NotificationId, Entry)> {
         let id = self.id.parse().map_err(|_| Error::internal("an entry of an inbox has no id of one"))?;
         let registers = self.registers.read();
         let notification = self.newest.map(NotificationDocument::into_notification);
-        let newest = notification.as_ref().map(|(at, made)| Told::of(*at, made));
+        let newest = notification.as_ref().map(|(at, made)| {
+            let told = Told::of(*at, made);
+            Told { about: about(told.about, self.about_seq), ..told }
+        });
         Ok((id, Entry { newest, notification: notification.map(|(_, made)| made), registers, told: Vec::new() }))
     }
 }
@@ -55,7 +66,8 @@ impl InboxDocument {
 impl WaitingDocument {
     fn into_entry(self) -> (NotificationId, Entry) {
         let MessageDocument { conversation_id, message_seq } = self.newest.unwrap_or_default().data;
-        let newest = Told { seq: seq(self.seq), about: conversation_id.zip(message_seq.map(seq)) };
+        let about = about(conversation_id.zip(message_seq.map(seq)), self.about_seq);
+        let newest = Told { seq: seq(self.seq), about };
         let registers = self.registers.read();
         (self.id, Entry { newest: Some(newest), notification: None, registers, told: Vec::new() })
     }
@@ -106,7 +118,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(NotificationId, Entry)>> {
         let shown = doc! {
-            "seq": 1, "newest.data.conversationId": 1, "newest.data.messageSeq": 1,
+            "seq": 1, "newest.data.conversationId": 1, "newest.data.messageSeq": 1, "aboutSeq": 1,
             "readSeq": 1, "seenSeq": 1, "archived": 1, "snoozed": 1,
         };
         let inbox = self.collection::<WaitingDocument>(NAME);
@@ -125,19 +137,20 @@ impl Store {
         Ok(found.map_or_else(Registers::default, |found| found.registers.read()))
     }
 
-    /// Which of these are entries of a user's inbox.
-    pub async fn known_entries(&self, user: UserId, ids: &[NotificationId]) -> Result<HashSet<NotificationId>> {
+    /// Which of these are entries of a user's inbox, and where the log has the newest notification of each.
+    pub async fn known_entries(&self, user: UserId, ids: &[NotificationId]) -> Result<HashMap<NotificationId, u64>> {
         #[derive(Deserialize)]
         struct Row {
             #[serde(rename = "_id")]
             id: NotificationId,
+            seq: i64,
         }
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let theirs = doc! { "_id": { "$in": ids }, "userId": user.to_string(), "seq": { "$gt": 0_i64 } };
         let inbox = self.collection::<Row>(NAME);
         let found =
-            self.read(async { inbox.find(theirs).projection(doc! { "_id": 1 }).await?.try_collect::<Vec<_>>().await });
-        Ok(found.await?.into_iter().map(|row| row.id).collect())
+            self.read(async { inbox.find(theirs).projection(doc! { "seq": 1 }).await?.try_collect::<Vec<_>>().await });
+        Ok(found.await?.into_iter().map(|row| (row.id, seq(row.seq))).collect())
     }
 
     /// How far a user has read these conversations, where they have.

@@ -149,6 +149,88 @@ async fn what_is_put_away_or_off_comes_back_with_something_new_or_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_knows_less_undoes_nothing() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    ana.say(&conversation, "one").await;
+    mention(&ana, &conversation, &ben, "two").await;
+    let before = until("two entries", || listed(&ben, ""), |all| all.len() == 2).await;
+    ana.say(&conversation, "three").await;
+    let all = until("three messages", || listed(&ben, ""), |all| all[0]["count"] == 2).await;
+    let (entry, earlier) = (&all[0]["id"], &before[1]["seq"]);
+
+    // What it has not seen is not put away.
+    assert_eq!(mark(&ben, "archive", json!({ "ids": [entry], "upTo": earlier })).await, (2, 2));
+    assert_eq!(mark(&ben, "archive", json!({ "ids": [entry] })).await, (1, 1));
+    let until_then = shoptalk::domain::clock::Clock::System.now().plus_seconds(3_600).to_string();
+    for (what, body) in [
+        ("archive", json!({ "ids": [entry], "upTo": earlier })),
+        ("archive", json!({ "ids": [entry], "archived": false, "upTo": earlier })),
+        ("snooze", json!({ "ids": [entry], "until": until_then, "upTo": earlier })),
+    ] {
+        assert_eq!(mark(&ben, what, body).await, (1, 1));
+        assert_eq!(listed(&ben, "&archived=true").await[0]["id"], *entry);
+    }
+    assert_eq!(mark(&ben, "archive", json!({ "all": true })).await, (0, 0));
+    let stale = json!({ "all": true, "upTo": earlier });
+    let (status, refused) = ben.post("/api/notifications/archive", &stale).await;
+    assert_eq!((status, &refused["reason"]), (409, &json!("stale_up_to")));
+    assert_eq!((counts(&ben).await, listed(&ben, "").await), ((0, 0), Vec::new()));
+    assert_eq!(mark(&ben, "archive", json!({ "all": true, "archived": false })).await, (2, 2));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_at_the_same_moment_leave_the_right_number() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let further = another(&world).await;
+    let (mut laptop, mut phone) = (ben.socket().await, ben.at(further.address).socket().await);
+    for number in 0..6 {
+        mention(&ana, &conversation, &ben, &number.to_string()).await;
+    }
+    let all = until("all of them", || listed(&ben, ""), |all| all.len() == 6).await;
+    let mut asked = [Vec::new(), Vec::new()];
+    for (place, one) in all[..5].iter().enumerate() {
+        let socket = if place % 2 == 0 { &mut laptop } else { &mut phone };
+        asked[place % 2].push(socket.ask("markNotifications", &json!({ "ids": [one["id"]], "read": true })).await);
+    }
+    for (socket, asked) in [&mut laptop, &mut phone].into_iter().zip(asked) {
+        for ack in asked {
+            let answer = socket.answer(ack).await;
+            assert_eq!(answer["ok"], true, "{answer}");
+        }
+    }
+    for socket in [&mut laptop, &mut phone] {
+        let mut left = Vec::new();
+        for _ in 0..5 {
+            left.push(of(&socket.next("notificationState").await["counts"]).0);
+        }
+        assert_eq!(left, [5, 4, 3, 2, 1], "each has counted the one before it");
+    }
+    assert_eq!(counts(&ben).await, (1, 1));
+    further.stop().await.expect("a clean stop");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_brought_into_a_conversation_reads_that_there() {
+    let world = World::start().await;
+    let (ana, ben, cleo) = (world.person("Ana").await, world.person("Ben").await, world.person("Cleo").await);
+    let group = json!({ "kind": "group", "participants": [ben.id] });
+    let (status, opened) = ana.post("/api/conversations", &group).await;
+    assert_eq!(status, 201, "{opened}");
+    let here = format!("/api/conversations/{}", opened["id"].as_str().expect("an id"));
+    let (status, added) = ana.post(&format!("{here}/participants"), &json!({ "userIds": [cleo.id] })).await;
+    assert!(status < 300, "{added}");
+    until("she is told", || counts(&cleo), |left| *left == (1, 1)).await;
+    let (status, read) = cleo.post(&format!("{here}/read"), &json!({})).await;
+    assert_eq!(status, 200, "{read}");
+    assert_eq!(counts(&cleo).await, (0, 0));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_read_elsewhere_leaves_no_late_badge() {
     let world = World::start().await;
     let (ana, ben, conversation) = world.pair().await;

@@ -96,9 +96,17 @@ async fn an_event_is_an_entry_in_the_conversation_about_its_order() {
         let (_, page) = person.get("/api/notifications").await;
         let items = page["items"].as_array().expect("a page");
         assert_eq!(items.len(), 1, "nobody is notified of the entry as of a message: {page}");
-        assert_eq!(items[0]["data"], json!({ "orderId": "A-17", "status": "shipped", "conversationId": here }));
+        let data = json!({
+            "orderId": "A-17", "status": "shipped", "conversationId": here, "messageId": frame["id"], "messageSeq": frame["seq"],
+        });
+        assert_eq!(items[0]["data"], data);
         let (_, list) = person.get("/api/conversations").await;
         assert_eq!(list["items"][0]["unread"], 0, "{list}");
+        // Whoever reads the entry has read what they were told of it.
+        assert_eq!(person.get("/api/notifications/unread-count").await.1["unread"], 1);
+        let (status, read) = person.post(&format!("/api/conversations/{here}/read"), &json!({})).await;
+        assert_eq!(status, 200, "{read}");
+        assert_eq!(person.get("/api/notifications/unread-count").await.1["unread"], 0);
     }
     world.stop().await;
 }

@@ -122,6 +122,8 @@ impl Orders {
                     let told = is_told(&known, &event.order, event.key());
                     arrivals.push(Arrival { at, event, parties, trace: batch[at].trace(), told });
                 }
+                // Whoever bought or sold may be called something else by the time it comes again.
+                Err(_) if is_told(&known, &event.order, event.key()) => verdicts[at] = Some(Verdict::Done),
                 Err(why) => verdicts[at] = Some(Verdict::Reject { why }),
             }
         }
@@ -208,38 +210,31 @@ impl Orders {
         let known = self.deciding.know(users, found.map(|(id, _)| *id).collect()).await?;
         let means = tell::Means { clock: &self.clock, people, threads: &threads, known: &known };
 
-        let mut line: VecDeque<UnderWay> = VecDeque::new();
-        let mut in_line = 0;
-        let settle = async |one: UnderWay, verdicts: &mut [Option<Verdict>]| {
-            if let Err(why) = stored(one.pending).await {
-                verdicts[one.at] = Some(Verdict::Retry { after: AGAIN, why });
-            }
-        };
+        // The entries first: what people are told says where they are.
+        let mut line = Line::default();
         for arrival in arrivals {
-            let events = match means.events(arrival) {
-                Ok(events) => events,
-                Err(why) => {
-                    verdicts[arrival.at] = Some(Verdict::Retry { after: AGAIN, why });
-                    continue;
+            match means.entry(arrival) {
+                Ok(Some(entry)) => {
+                    let pending = self.publisher.enqueue_patiently(&entry, Some(arrival.trace)).await?;
+                    line.push(arrival.at, vec![pending], verdicts).await;
                 }
-            };
-            let mut pending = Vec::with_capacity(events.len());
-            for event in &events {
+                Ok(None) => {}
+                Err(why) => verdicts[arrival.at] = Some(Verdict::Retry { after: AGAIN, why }),
+            }
+        }
+        let entries = line.end(verdicts).await;
+        let mut line = Line::default();
+        for arrival in arrivals {
+            if verdicts[arrival.at].is_some() {
+                continue;
+            }
+            let mut pending = Vec::new();
+            for event in &means.notifications(arrival, entries.get(&arrival.at).copied())? {
                 pending.push(self.publisher.enqueue_patiently(event, Some(arrival.trace)).await?);
             }
-            in_line += pending.len();
-            line.push_back(UnderWay { at: arrival.at, pending });
-            // Many are in line before the first answer is waited for, and the line never runs empty meanwhile.
-            while in_line >= IN_LINE
-                && let Some(first) = line.pop_front()
-            {
-                in_line -= first.pending.len();
-                settle(first, verdicts).await;
-            }
+            line.push(arrival.at, pending, verdicts).await;
         }
-        for one in line {
-            settle(one, verdicts).await;
-        }
+        line.end(verdicts).await;
         let told = arrivals.iter().filter(|arrival| verdicts[arrival.at].is_none());
         self.store.note_told(&told.map(|arrival| arrival.event.key()).collect::<Vec<_>>()).await?;
         for arrival in arrivals {
@@ -249,11 +244,44 @@ impl Orders {
     }
 }
 
-async fn stored(pending: Vec<Pending>) -> Result<()> {
-    for one in pending {
-        one.stored().await?;
+/// What was sent to the log and is waited for, in order. Many are in line before the first answer is waited for, and the line
+/// never runs empty meanwhile.
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<UnderWay>,
+    length: usize,
+    /// Where the log has the last one of each.
+    stored: HashMap<usize, u64>,
+}
+
+impl Line {
+    async fn push(&mut self, at: usize, pending: Vec<Pending>, verdicts: &mut [Option<Verdict>]) {
+        self.length += pending.len();
+        self.waiting.push_back(UnderWay { at, pending });
+        while self.length >= IN_LINE
+            && let Some(first) = self.waiting.pop_front()
+        {
+            self.length -= first.pending.len();
+            self.settle(first, verdicts).await;
+        }
     }
-    Ok(())
+
+    /// Waits for everything; says where the log has it.
+    async fn end(mut self, verdicts: &mut [Option<Verdict>]) -> HashMap<usize, u64> {
+        while let Some(first) = self.waiting.pop_front() {
+            self.settle(first, verdicts).await;
+        }
+        self.stored
+    }
+
+    async fn settle(&mut self, one: UnderWay, verdicts: &mut [Option<Verdict>]) {
+        for pending in one.pending {
+            match pending.stored().await {
+                Ok(stored) => drop(self.stored.insert(one.at, stored.seq)),
+                Err(why) => verdicts[one.at] = Some(Verdict::Retry { after: AGAIN, why }),
+            }
+        }
+    }
 }
 
 impl Orders {

@@ -23,32 +23,39 @@ pub(super) struct Means<'a> {
 }
 
 impl Means<'_> {
-    /// Everything that an event says, in the order in which it is said.
-    pub(super) fn events(&self, arrival: &Arrival<'_>) -> Result<Vec<Event>> {
-        let wanted = Wanted::of(&arrival.event.order, arrival.parties, arrival.trace);
-        let mut thread = None;
-        if let Some(wanted) = &wanted {
-            match self.threads.get(&wanted.id()) {
-                Some(Ok(there)) => thread = Some((wanted.id(), there)),
-                Some(Err(error)) => return Err(error.echo()),
-                None => {}
-            }
+    /// The conversation that customer and seller have about the order, if there is one.
+    fn thread(&self, arrival: &Arrival<'_>) -> Result<Option<(Wanted, &Thread)>> {
+        let Some(wanted) = Wanted::of(&arrival.event.order, arrival.parties, arrival.trace) else { return Ok(None) };
+        match self.threads.get(&wanted.id()) {
+            Some(Ok(there)) => Ok(Some((wanted, there))),
+            Some(Err(error)) => Err(error.echo()),
+            None => Ok(None),
         }
-        let mut events = Vec::with_capacity(3);
-        if let (Some((id, thread)), Some(wanted)) = (thread, &wanted) {
-            let entry = self.entry(arrival, id, wanted.seller);
-            events.push(self.event(wanted.seller, thread.users.clone(), Body::Message(entry)));
-        }
-        for user in arrival.parties.users() {
-            let within = thread.filter(|(_, thread)| thread.users.contains(&user)).map(|(id, _)| id);
-            let mut notification = self.notification(arrival, user, within);
+    }
+
+    /// The entry in that conversation.
+    pub(super) fn entry(&self, arrival: &Arrival<'_>) -> Result<Option<Event>> {
+        let entry = |(wanted, thread): (Wanted, &Thread)| {
+            let message = self.message(arrival, wanted.id(), wanted.seller);
+            self.event(wanted.seller, thread.users.clone(), Body::Message(message))
+        };
+        Ok(self.thread(arrival)?.map(entry))
+    }
+
+    /// What the parties are told, once the log has the entry, at this place: whoever reads it there has read this as well.
+    pub(super) fn notifications(&self, arrival: &Arrival<'_>, entry: Option<u64>) -> Result<Vec<Event>> {
+        let thread = self.thread(arrival)?;
+        let told = arrival.parties.users().map(|user| {
+            let place = thread.as_ref().zip(entry);
+            let within = place.filter(|((_, thread), _)| thread.users.contains(&user));
+            let mut notification = self.notification(arrival, user, within.map(|((wanted, _), at)| (wanted.id(), at)));
             notification.decision = self.known.decide(&notification, notification.created_at);
             // What is held is kept, for whoever asks why; nobody is told.
             let recipients = if notification.is_told() { vec![user] } else { Vec::new() };
             let actor = arrival.parties.seller.unwrap_or(arrival.parties.customer);
-            events.push(self.event(actor, recipients, Body::Notification(notification)));
-        }
-        Ok(events)
+            self.event(actor, recipients, Body::Notification(notification))
+        });
+        Ok(told.collect())
     }
 
     fn event(&self, actor: UserId, recipients: Vec<UserId>, body: Body) -> Event {
@@ -56,7 +63,7 @@ impl Means<'_> {
         Event { id, version: event::VERSION, actor, occurred_at, recipients, body }
     }
 
-    fn entry(&self, arrival: &Arrival<'_>, conversation_id: ConversationId, seller: UserId) -> Message {
+    fn message(&self, arrival: &Arrival<'_>, conversation_id: ConversationId, seller: UserId) -> Message {
         let event = arrival.event;
         Message {
             id: event.key().entry(conversation_id),
@@ -78,7 +85,12 @@ impl Means<'_> {
     }
 
     /// Undecided. Nobody is named as its sender: whoever blocks the seller hears of their order all the same.
-    fn notification(&self, arrival: &Arrival<'_>, user_id: UserId, within: Option<ConversationId>) -> Notification {
+    fn notification(
+        &self,
+        arrival: &Arrival<'_>,
+        user_id: UserId,
+        within: Option<(ConversationId, u64)>,
+    ) -> Notification {
         let event = arrival.event;
         let id = event.key().notification(user_id);
         Notification {
@@ -89,7 +101,9 @@ impl Means<'_> {
             title: format!("Order {}", event.order),
             body: event.sentence(),
             data: Data {
-                conversation_id: within,
+                conversation_id: within.map(|(id, _)| id),
+                message_id: within.map(|(id, _)| event.key().entry(id)),
+                message_seq: within.map(|(_, at)| at),
                 order_id: Some(event.order.to_string()),
                 status: Some(event.status().to_string()),
                 ..Data::default()
