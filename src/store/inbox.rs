@@ -107,9 +107,9 @@ impl InboxDocument {
         self.copy_seq.is_some_and(|copy| copy >= at)
     }
 
-    /// Whether what it names as newest may be a repeated one.
-    fn is_doubtful(&self) -> bool {
-        self.is_copied(self.seq)
+    /// Whether what it says of its notifications may come from a repeated one.
+    const fn is_doubtful(&self) -> bool {
+        self.copy_seq.is_some()
     }
 }
 
@@ -200,12 +200,16 @@ impl Said<'_> {
             let set = doc! { "seq": at_most, "newest": newest, "createdAt": stored_time(made.created_at) };
             writes.push((filter, doc! { "$set": set }));
         }
+        if self.about > 0 {
+            // Where the log repeats one of its notifications, this may be what only the repeated one says: it is looked up.
+            let filter = doc! { "_id": id, "copySeq": { "$exists": false } };
+            writes.push((filter, doc! { "$max": { "aboutSeq": stored_seq(self.about) } }));
+        }
         let wanted = RegistersDocument::of(self.registers);
         let mut rise = Document::new();
         for (field, to) in [
             ("readSeq", wanted.read_seq),
             ("seenSeq", wanted.seen_seq),
-            ("aboutSeq", stored_seq(self.about)),
             ("copySeq", stored_seq(self.copy)),
         ] {
             if to > 0 {
@@ -238,7 +242,7 @@ impl Said<'_> {
             let at = stored_seq(at);
             wants("newest", found.seq >= at || found.is_copied(at));
         }
-        wants("aboutSeq", found.about_seq.unwrap_or(0) >= stored_seq(self.about));
+        wants("aboutSeq", found.about_seq.unwrap_or(0) >= stored_seq(self.about) || found.is_doubtful());
         wants("readSeq", registers.read_seq >= wanted.read_seq);
         wants("seenSeq", registers.seen_seq >= wanted.seen_seq);
         wants("archived", holds(registers.archived.as_ref(), wanted.archived.as_ref()));
@@ -351,21 +355,43 @@ impl Store {
             let newest = self.newest_told(entry).await?;
             let at = newest.as_ref().map_or(0, NotificationDocument::place);
             let created_at = newest.as_ref().map(NotificationDocument::made_at);
-            if found.seq == at && found.newest == newest && found.created_at == created_at {
+            let about = self.last_told_about(entry).await?;
+            let is_right = found.seq == at && found.about_seq == about;
+            if is_right && found.newest == newest && found.created_at == created_at {
                 return Ok(());
             }
-            let mut recounted = Document::new();
+            let (mut set, mut unset) = (doc! { "seq": at }, Document::new());
             if let Some((newest, created_at)) = newest.zip(created_at) {
-                let newest = stored_bson(&newest)?;
-                recounted.insert("$set", doc! { "seq": at, "newest": newest, "createdAt": created_at });
+                set.extend(doc! { "newest": stored_bson(&newest)?, "createdAt": created_at });
             } else {
-                recounted.insert("$set", doc! { "seq": at });
-                recounted.insert("$unset", doc! { "newest": "", "createdAt": "" });
+                unset.extend(doc! { "newest": "", "createdAt": "" });
             }
-            let unchanged = doc! { "_id": id, "seq": found.seq };
+            match about {
+                Some(about) => set.insert("aboutSeq", about),
+                None => unset.insert("aboutSeq", ""),
+            };
+            let mut recounted = doc! { "$set": set };
+            if !unset.is_empty() {
+                recounted.insert("$unset", unset);
+            }
+            let unchanged = doc! { "_id": id, "seq": found.seq, "aboutSeq": found.about_seq };
             bounded(self.collection::<Document>(NAME).update_one(unchanged, recounted)).await?;
         }
         Err(Error::internal(format!("the entry {id} was changed again and again while it was recounted")))
+    }
+
+    /// Where the log has the last message that its user was told of by an entry.
+    async fn last_told_about(&self, entry: NotificationId) -> Result<Option<i64>> {
+        let told = doc! {
+            "entryId": entry.to_string(), "decision.inbox.outcome": { "$ne": "held" },
+            "data.messageSeq": { "$exists": true },
+        };
+        let made = self.collection::<Document>(notifications::NAME);
+        let found = bounded(async {
+            let find = made.find(told).projection(doc! { "data.messageSeq": 1 }).sort(doc! { "data.messageSeq": -1 });
+            find.limit(1).await?.try_next().await
+        });
+        Ok(found.await?.and_then(|one| one.get_document("data").ok()?.get_i64("messageSeq").ok()))
     }
 
     /// The newest notification of an entry that its user was told of.
