@@ -1,5 +1,6 @@
 //! An instance: its parts put together, started in order and stopped in order.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,8 @@ use crate::consumer::notify::Notify;
 use crate::consumer::orders::{self, Orders};
 use crate::consumer::persist::Persist;
 use crate::domain::clock::Clock;
-use crate::domain::push::Push;
+use crate::domain::ids::{InstanceId, UserId};
+use crate::domain::push::{Kept, Push};
 use crate::domain::roster::Roster;
 use crate::domain::typing::Typing;
 use crate::error::{Code, Error, Result};
@@ -42,7 +44,7 @@ use crate::presence::Presences;
 use crate::query::Queries;
 use crate::query::sync::Readers;
 use crate::server::{self, Front};
-use crate::store::Store;
+use crate::store::{Haste, Store};
 
 /// How long an instance waits for the broker and the database when it starts.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -173,7 +175,8 @@ impl App {
         let mut front = None;
         let mut running = None;
         if roles.gateway {
-            note_pushes(&hub, &presences, &store, config.trace_days, &metrics, &lifecycle);
+            let notes = Notes { instance: presences.instance(), store: store.clone(), preferred: preferred.clone() };
+            notes.take(&hub, config.trace_days, &metrics, &lifecycle);
             let commands = Commands {
                 broker: broker.clone(),
                 receipts: Receipts::start(publisher.clone(), clock.clone(), &lifecycle),
@@ -321,17 +324,40 @@ fn work(
     Ok(())
 }
 
-/// Notes which messages are pushed here, for those who ask later where one is.
-fn note_pushes(hub: &Hub, presences: &Presences, store: &Store, days: u32, metrics: &Metrics, lifecycle: &Lifecycle) {
-    if days == 0 {
-        return;
+/// Keeps notes of what is pushed here.
+#[derive(Clone)]
+struct Notes {
+    instance: InstanceId,
+    store: Store,
+    preferred: Preferred,
+}
+
+impl Notes {
+    /// Notes which messages are pushed here, for those who ask later where one is.
+    fn take(self, hub: &Hub, days: u32, metrics: &Metrics, lifecycle: &Lifecycle) {
+        if days == 0 {
+            return;
+        }
+        let keep = move |pushes: Vec<Push>| {
+            let notes = self.clone();
+            async move { notes.keep(pushes, days).await }
+        };
+        hub.note_into(Pushes::start(lifecycle, metrics.clone(), keep));
     }
-    let (instance, store) = (presences.instance(), store.clone());
-    let keep = move |pushes: Vec<Push>| {
-        let store = store.clone();
-        async move { store.note_pushes(instance, &pushes, days).await }
-    };
-    hub.note_into(Pushes::start(lifecycle, metrics.clone(), keep));
+
+    /// Who does not show the sender that they are there is to be hidden for ever, whatever they want later; so is whoever
+    /// cannot be asked about right now.
+    async fn keep(&self, pushes: Vec<Push>, days: u32) -> Result<()> {
+        let concerned = pushes.iter().flat_map(|push| push.users.iter().copied().chain([push.sender_id]));
+        let concerned: HashSet<UserId> = concerned.collect();
+        let (everybody, _) = self.preferred.some(concerned, Haste::Patient).await;
+        let part = |push: Push| {
+            let sender = push.sender_id;
+            push.part(|user| everybody.shows(user, sender))
+        };
+        let kept: Vec<Kept> = pushes.into_iter().map(part).collect();
+        self.store.note_pushes(self.instance, &kept, days).await
+    }
 }
 
 /// Takes signals to whoever shows them. As with events, whoever sent one may not have heard yet who has left.

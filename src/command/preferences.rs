@@ -90,6 +90,12 @@ impl Everybody {
         self.0.remove(&user).ok_or_else(|| Error::internal("preferences were asked for and not found"))
     }
 
+    /// Whether somebody shows another one that they are there. Of whom that is not known, nobody does.
+    #[must_use]
+    pub fn shows(&self, user: UserId, other: UserId) -> bool {
+        self.of(user).is_some_and(|own| !own.invisible) && !self.blocked_between(user, other)
+    }
+
     /// Whether one of these two blocks the other. Whoever was not asked for may.
     #[must_use]
     pub fn blocked_between(&self, one: UserId, other: UserId) -> bool {

@@ -407,7 +407,7 @@ impl Gateway {
                         return Err(connection.closing().unwrap_or(Closing::Resync).error());
                     }
                     connection.note_head(stored.seq);
-                    told.extend(frame.carries.filter(|carried| carried.sender_id != user).map(|carried| carried.seq));
+                    told.extend(frame.carries.filter(|carried| carried.sender_id != user));
                 }
                 self.hub.note_replay(user, told);
                 let events = events.len();

@@ -15,7 +15,7 @@ use super::pushes::Pushes;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Body, Stored};
-use crate::domain::frame::Frame;
+use crate::domain::frame::{Carried, Frame};
 use crate::domain::ids::UserId;
 use crate::domain::presence::Presence;
 use crate::domain::push::{Push, Told};
@@ -68,11 +68,11 @@ impl Hub {
     }
 
     /// Somebody who came back was told these messages.
-    pub fn note_replay(&self, user: UserId, seqs: impl IntoIterator<Item = u64>) {
+    pub fn note_replay(&self, user: UserId, messages: impl IntoIterator<Item = Carried>) {
         let Some(pushes) = self.pushes.get() else { return };
         let at = self.clock.now();
-        for seq in seqs {
-            pushes.note(Push { seq, users: Told::from_slice(&[user]), at, replayed: true });
+        for Carried { seq, sender_id, .. } in messages {
+            pushes.note(Push { seq, sender_id, users: Told::from_slice(&[user]), at, replayed: true });
         }
     }
 
@@ -208,7 +208,8 @@ impl Hub {
         if let Some((pushes, carried)) = noting
             && !told.is_empty()
         {
-            pushes.note(Push { seq: carried.seq, users: told, at: now, replayed: false });
+            let Carried { seq, sender_id, .. } = carried;
+            pushes.note(Push { seq, sender_id, users: told, at: now, replayed: false });
         }
     }
 

@@ -124,7 +124,8 @@ mod tests {
     use crate::error::Error;
 
     fn push(seq: u64) -> Push {
-        Push { seq, users: smallvec![UserId::from_bits(1)], at: Timestamp::from_millis(0), replayed: false }
+        let (sender_id, users) = (UserId::from_bits(2), smallvec![UserId::from_bits(1)]);
+        Push { seq, sender_id, users, at: Timestamp::from_millis(0), replayed: false }
     }
 
     fn counted(metrics: &Metrics, outcome: &str) -> usize {

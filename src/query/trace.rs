@@ -227,19 +227,18 @@ impl Queries {
         }))
     }
 
-    /// What was noted of pushes. Whoever does not show the caller that they are there shows them no sockets either.
+    /// What was noted of pushes. Whoever does not show the caller that they are there shows them no sockets either, and what
+    /// was hidden when it was noted stays so.
     async fn pushed(&self, viewer: Viewer, seq: u64, users: &[UserId]) -> Result<HashMap<UserId, Vec<Noted>>> {
         let mut pushed: HashMap<UserId, Vec<Noted>> = HashMap::new();
         for one in self.store.pushes_of(seq).await? {
-            pushed.entry(one.user_id).or_default().push(one);
+            if !one.hidden || viewer.staff || one.user_id == viewer.user {
+                pushed.entry(one.user_id).or_default().push(one);
+            }
         }
         if !viewer.staff {
             let everybody = self.preferred.all(users.iter().copied().chain([viewer.user])).await?;
-            pushed.retain(|user, _| {
-                *user == viewer.user
-                    || everybody.of(*user).is_some_and(|one| !one.invisible)
-                        && !everybody.blocked_between(viewer.user, *user)
-            });
+            pushed.retain(|user, _| *user == viewer.user || everybody.shows(*user, viewer.user));
         }
         Ok(pushed)
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{DUPLICATE_KEY, Store, stored_time, time};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{InstanceId, UserId};
-use crate::domain::push::Push;
+use crate::domain::push::Kept;
 use crate::error::Result;
 
 const NAME: &str = "pushes";
@@ -28,6 +28,9 @@ struct PushDocument {
     id: String,
     instance: InstanceId,
     users: Vec<UserId>,
+    /// Those who did not show the sender that they were there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hidden: Vec<UserId>,
     at: DateTime,
     expires_at: DateTime,
 }
@@ -41,25 +44,28 @@ pub struct Noted {
     pub instance: InstanceId,
     /// When.
     pub at: Timestamp,
+    /// They did not show the sender that they were there.
+    pub hidden: bool,
 }
 
 /// Of what is told again and again to somebody who comes and goes, the first time is kept.
-fn id_of(push: &Push, instance: InstanceId) -> String {
-    match push.users.as_slice() {
-        [user] if push.replayed => format!("{}:{instance}:{user}", push.seq),
+fn id_of(Kept { push, hidden }: &Kept, instance: InstanceId) -> String {
+    match push.users.iter().chain(hidden).next() {
+        Some(user) if push.replayed => format!("{}:{instance}:{user}", push.seq),
         _ => format!("{}:{instance}", push.seq),
     }
 }
 
 impl Store {
     /// Keeps notes of an instance for some days. One that is there already stays as it is.
-    pub async fn note_pushes(&self, instance: InstanceId, pushes: &[Push], days: u32) -> Result<()> {
-        let document = |push: &Push| PushDocument {
-            id: id_of(push, instance),
+    pub async fn note_pushes(&self, instance: InstanceId, pushes: &[Kept], days: u32) -> Result<()> {
+        let document = |kept: &Kept| PushDocument {
+            id: id_of(kept, instance),
             instance,
-            users: push.users.to_vec(),
-            at: stored_time(push.at),
-            expires_at: stored_time(push.at.plus_seconds(i64::from(days) * DAY)),
+            users: kept.push.users.to_vec(),
+            hidden: kept.hidden.to_vec(),
+            at: stored_time(kept.push.at),
+            expires_at: stored_time(kept.push.at.plus_seconds(i64::from(days) * DAY)),
         };
         // Nobody waits for a note to be safe from a change of primary.
         let concern = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
@@ -83,7 +89,9 @@ impl Store {
         let found = self.read(async { notes.find(filter).limit(READ).await?.try_collect::<Vec<_>>().await }).await?;
         let noted = |note: PushDocument| {
             let (instance, at) = (note.instance, time(note.at));
-            note.users.into_iter().map(move |user_id| Noted { user_id, instance, at })
+            let shown = note.users.into_iter().map(|user_id| (user_id, false));
+            let all = shown.chain(note.hidden.into_iter().map(|user_id| (user_id, true)));
+            all.map(move |(user_id, hidden)| Noted { user_id, instance, at, hidden })
         };
         let mut all: Vec<Noted> = found.into_iter().flat_map(noted).collect();
         all.sort_unstable_by_key(|one| (one.at, one.instance));
@@ -106,15 +114,14 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
+    use crate::domain::push::Push;
 
     #[test]
     fn notes_of_a_message_are_next_to_each_other() {
         let here = InstanceId::from_bits(1);
-        let push = |seq, replayed| Push {
-            seq,
-            users: smallvec![UserId::from_bits(2)],
-            at: Timestamp::from_millis(0),
-            replayed,
+        let (sender_id, at) = (UserId::from_bits(3), Timestamp::from_millis(0));
+        let push = |seq, replayed| {
+            Push { seq, sender_id, users: smallvec![UserId::from_bits(2)], at, replayed }.part(|_| true)
         };
         for replayed in [false, true] {
             let id = id_of(&push(12, replayed), here);
@@ -125,5 +132,7 @@ mod tests {
             assert!(id.as_str() < "12:" || id.as_str() >= "12;", "{id}");
         }
         assert_ne!(id_of(&push(12, false), here), id_of(&push(12, true), here));
+        let hidden = push(12, true).push.part(|_| false);
+        assert_eq!(id_of(&hidden, here), id_of(&push(12, true), here), "of one user it is one, hidden or not");
     }
 }

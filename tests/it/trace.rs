@@ -205,7 +205,26 @@ async fn everybody_is_shown_what_is_theirs_to_know() {
     }
     assert_eq!(ben.patch(preferences, &json!({ "invisible": false })).await.0, 200);
     traced(&ana, conversation, &sent, |trace| instances(trace, &ben).len() == 1).await;
-    assert_eq!(ben.put(&format!("/api/users/me/blocks/{}", ana.id)).await.0, 204);
+    // What came to him while nobody was to know that he is there stays his and the shop's to know.
+    let unseen = async |turn: &str| {
+        let unseen = ana.say(conversation, turn).await;
+        traced(&agent, conversation, &unseen, |trace| instances(trace, &ben).len() == 1).await;
+        assert_eq!(instances(&trace(&ben, conversation, &unseen).await, &ben).len(), 1);
+        unseen
+    };
+    let blocks = format!("/api/users/me/blocks/{}", ana.id);
+    assert_eq!(ben.patch(preferences, &json!({ "invisible": true })).await.0, 200);
+    let first = unseen("are you there?").await;
+    assert_eq!(ben.patch(preferences, &json!({ "invisible": false })).await.0, 200);
+    assert_eq!(ben.put(&blocks).await.0, 204);
+    let second = unseen("or not to me?").await;
+    assert_eq!(ben.delete(&blocks).await.0, 204);
+    let open = unseen("so you are").await;
+    traced(&ana, conversation, &open, |trace| instances(trace, &ben).len() == 1).await;
+    for hidden in [&first, &second] {
+        assert_eq!(instances(&trace(&ana, conversation, hidden).await, &ben), BTreeSet::new());
+    }
+    assert_eq!(ben.put(&blocks).await.0, 204);
     traced(&ana, conversation, &sent, |trace| instances(trace, &ben).is_empty()).await;
     let held = ana.say(conversation, "and now?").await;
     let decision = |trace: &Value| of(trace, &ben)["notification"].clone();
