@@ -24,7 +24,8 @@ impl Projection {
             self.store.remove_conversation(*id).await?;
         }
         self.store.restore(events, audit, range.head).await?;
-        let unopened = self.project(events).await?;
+        // What is forgotten is not brought back.
+        let unopened = self.project(&self.store.remaining(events, audit).await?).await?;
         for id in unopened.iter().chain(&audit.unreadable) {
             self.bring_back(*id, range).await?;
         }

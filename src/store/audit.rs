@@ -127,7 +127,7 @@ pub struct Audit {
     /// Places at which the log repeats an earlier message or notification.
     pub(super) copies: HashSet<u64>,
     /// Notifications of before that time may have gone.
-    gone_before: Option<Timestamp>,
+    pub(super) gone_before: Option<Timestamp>,
 }
 
 impl Audit {

@@ -30,6 +30,7 @@ mod receipts;
 mod refusals;
 mod resends;
 mod resume;
+mod retention;
 mod rights;
 mod shown;
 mod shutdown;

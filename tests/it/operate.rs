@@ -29,7 +29,7 @@ impl Ran {
         String::from_utf8(self.out.clone()).expect("text")
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.out).unwrap_or_else(|_| panic!("JSON expected: {self:?}"))
     }
 
@@ -55,12 +55,12 @@ async fn database(tenant: &Tenant) -> Database {
     Client::with_uri_str(&tenant.mongodb_uri).await.expect("the database").database(&tenant.database)
 }
 
-async fn log_of(world: &World) -> jetstream::Context {
+pub async fn log_of(world: &World) -> jetstream::Context {
     jetstream::new(world.tenant.broker().await)
 }
 
 /// Waits until both consumers have dealt with the whole log.
-async fn settled(log: &jetstream::Context) {
+pub async fn settled(log: &jetstream::Context) {
     let events = log.get_stream("EVENTS").await.expect("the stream");
     until(
         "everything is projected",
