@@ -86,7 +86,7 @@ struct NotificationPage {
 
 /// How many entries wait: of the 1,000 newest, those that are neither put away nor out of sight.
 #[derive(Object)]
-#[oai(rename = "NotificationCounts")]
+#[oai(rename = "NotificationCounts", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct CountsBody {
     /// Those that were not read, counted up to 999.
     unread: u32,
@@ -94,6 +94,9 @@ struct CountsBody {
     unseen: u32,
     /// How far in the log this was counted: notifications with a higher `seq` come on top.
     seq: u64,
+    /// When the first entry that is out of sight and not read comes back: ask again then, since no event says so. Absent if
+    /// none does.
+    wakes_at: Option<String>,
 }
 
 /// A change of the inbox that is stored.
@@ -134,7 +137,8 @@ struct Archiving {
 struct Snoozing {
     #[oai(flatten)]
     which: Selection,
-    /// When they come back, at most a year ahead (RFC 3339). A time that is over brings them back at once.
+    /// When they come back (RFC 3339), at most a year ahead and before they are forgotten. A time that is over brings them back
+    /// at once.
     until: Option<Text>,
 }
 
@@ -160,7 +164,7 @@ struct DecisionBody {
     away: OutcomeBody,
     /// What it is about.
     kind: String,
-    /// When it was made.
+    /// When it was decided.
     at: String,
 }
 
@@ -200,8 +204,8 @@ impl From<Listed> for NotificationBody {
 }
 
 impl From<Counts> for CountsBody {
-    fn from(Counts { unread, unseen, seq }: Counts) -> Self {
-        Self { unread, unseen, seq }
+    fn from(Counts { unread, unseen, seq, wakes_at }: Counts) -> Self {
+        Self { unread, unseen, seq, wakes_at: wakes_at.map(|at| at.to_string()) }
     }
 }
 
@@ -220,7 +224,7 @@ impl From<Notification> for DecisionBody {
             rule,
             away: OutcomeBody { outcome: away.0, rule: away.1 },
             kind: made.kind.word().to_owned(),
-            at: made.created_at.to_string(),
+            at: made.decision.at.unwrap_or(made.created_at).to_string(),
         }
     }
 }
@@ -348,9 +352,40 @@ impl NotificationsApi {
 
     /// Why the caller was told of something, or not
     ///
-    /// By the id of the notification, also of one that was held. Agents and admins can ask for anybody's.
+    /// By the id of the notification, also of one that was held; the id of an entry means the newest in it. Agents and admins
+    /// can ask for anybody's.
     #[oai(path = "/:id/decision", method = "get", operation_id = "getNotificationDecision")]
     async fn decision(&self, queries: Data<&Queries>, caller: Caller, id: Path<String>) -> Reply<Json<DecisionBody>> {
         Ok(Json(queries.decided(&caller.0, id.parse()?).await?.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::decision::Decisions;
+    use crate::domain::ids::{NotificationId, UserId};
+    use crate::domain::notification::Kind;
+
+    #[test]
+    fn a_decision_is_of_the_time_when_it_was_made() {
+        let (happened, decided) = (Timestamp::from_millis(1_000), Timestamp::from_millis(301_000));
+        let id = NotificationId::from_bits(1);
+        let at = |at| {
+            let made = Notification {
+                id,
+                user_id: UserId::from_bits(2),
+                entry_id: id,
+                kind: Kind::Mention,
+                title: String::new(),
+                body: String::new(),
+                data: NotificationData::default(),
+                decision: Decisions { at, ..Decisions::default() },
+                created_at: happened,
+            };
+            DecisionBody::from(made).at
+        };
+        assert_eq!((at(Some(decided)), at(None)), (decided.to_string(), happened.to_string()));
     }
 }

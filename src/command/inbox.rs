@@ -181,6 +181,12 @@ impl Commands {
                 entry_ids.extend(entries.into_iter().map(|(id, _)| id));
             }
         }
+        if let Some(until) = snoozed_until
+            && until > now
+            && until >= self.inboxes.kept_until(user_id, &entry_ids, now).await?
+        {
+            return Err(Error::invalid("snooze_beyond_retention", "they are forgotten before they would come back"));
+        }
         let counts = Counts::default();
         let mut state = NotificationState { user_id, entry_ids, up_to, seen, read, archived, snoozed_until, counts };
         state.counts = self.inboxes.counts(user_id, Some(&state), now).await?;

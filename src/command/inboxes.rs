@@ -25,6 +25,8 @@ use crate::store::Store;
 const NEWER: usize = 5_000;
 /// Events of a user in the window, at most.
 const WINDOW: usize = 10_000;
+/// Seconds of a day.
+const DAY: i64 = 86_400;
 /// How long this instance may take to hear of what others have accepted.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
@@ -116,11 +118,10 @@ impl Inboxes {
         Ok(made.into_iter().filter(before).map(|(at, _)| at).collect())
     }
 
-    /// Finds out how far the conversations of its entries were read.
-    pub async fn read_marks(&self, user: UserId, inbox: &mut Inbox) -> Result<()> {
-        let newest = inbox.entries.values().filter_map(|entry| entry.newest?.about);
-        let about: HashSet<ConversationId> = newest.map(|(id, _)| id).collect();
-        let marks = self.store.read_marks(user, &about.into_iter().collect::<Vec<_>>()).await?;
+    /// Finds out how far the conversations of these entries were read.
+    pub async fn read_marks(&self, user: UserId, inbox: &mut Inbox, ids: &[NotificationId]) -> Result<()> {
+        let about: Vec<ConversationId> = inbox.conversations(ids.iter().copied()).into_iter().collect();
+        let marks = self.store.read_marks(user, &about).await?;
         for (id, seq) in marks {
             inbox.has_read(id, seq);
         }
@@ -138,7 +139,8 @@ impl Inboxes {
         for (id, entry) in waiting {
             inbox.join(id, entry);
         }
-        self.read_marks(user, &mut inbox).await?;
+        let ids: Vec<NotificationId> = inbox.entries.keys().copied().collect();
+        self.read_marks(user, &mut inbox, &ids).await?;
         if let Some(done) = done {
             // It will be behind everything that is there.
             inbox.change(head + 1, done);
@@ -174,18 +176,42 @@ impl Inboxes {
         Ok(found)
     }
 
-    /// A notification of anybody's, also one that is held. What only the log has is found for its own user.
+    /// When the first of these entries will be forgotten, or what comes now if none is named.
+    pub async fn kept_until(&self, user: UserId, ids: &[NotificationId], now: Timestamp) -> Result<Timestamp> {
+        let kept = i64::from(self.store.notification_days()) * DAY;
+        if ids.is_empty() {
+            return Ok(now.plus_seconds(kept));
+        }
+        let floor = self.floor().await?;
+        let mut inbox = self.newer(user, floor).await?.inbox;
+        for (id, entry) in self.store.entries_by_id(ids).await? {
+            inbox.join(id, entry);
+        }
+        let made = ids.iter().filter_map(|id| Some(inbox.entries.get(id)?.notification.as_ref()?.created_at));
+        Ok(made.min().unwrap_or(now).plus_seconds(kept))
+    }
+
+    /// A notification of anybody's, also one that is held, or the newest one of an entry. What only the log has is found for
+    /// its own user.
     pub async fn notification(&self, asking: UserId, id: NotificationId) -> Result<(u64, Notification)> {
         let floor = self.floor().await?;
         if let Some(found) = self.store.notification(id).await? {
             return Ok(found);
         }
         let found = self.broker.read(Filter::Inbox(asking), floor + 1, NEWER).await?;
-        let made = found.events.into_iter().find_map(|stored| match stored.event.body {
-            Body::Notification(made) if made.id == id => Some((stored.seq, made)),
-            _ => None,
-        });
-        made.ok_or_else(unknown)
+        let mut newest = None;
+        for stored in found.events {
+            match stored.event.body {
+                Body::Notification(made) if made.id == id => return Ok((stored.seq, made)),
+                Body::Notification(made) if made.entry_id == id && made.is_told() => newest = Some((stored.seq, made)),
+                _ => {}
+            }
+        }
+        if newest.is_none() {
+            let known = self.store.entries_by_id(&[id]).await?.pop();
+            newest = known.and_then(|(_, entry)| Some((entry.newest?.seq, entry.notification?)));
+        }
+        newest.ok_or_else(unknown)
     }
 }
 

@@ -130,6 +130,9 @@ pub struct Decisions {
     pub inbox: Decision,
     /// For what reaches somebody who is not looking.
     pub away: Decision,
+    /// When that was: what it is about may have happened long before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 impl Outcome {
@@ -199,7 +202,7 @@ pub fn decide(channel: Channel, matter: Matter, facts: Facts, now: Timestamp) ->
 #[must_use]
 pub fn decide_all(matter: Matter, facts: Facts, now: Timestamp) -> Decisions {
     let ask = |channel| decide(channel, matter, facts, now);
-    Decisions { inbox: ask(Channel::Inbox), away: ask(Channel::Away) }
+    Decisions { inbox: ask(Channel::Inbox), away: ask(Channel::Away), at: Some(now) }
 }
 
 #[cfg(test)]
@@ -210,7 +213,8 @@ mod tests {
 
     fn told(kind: Kind, facts: Facts) -> [(&'static str, &'static str); 2] {
         let matter = Matter { kind, message_seq: Some(10) };
-        let Decisions { inbox, away } = decide_all(matter, facts, NOW);
+        let Decisions { inbox, away, at } = decide_all(matter, facts, NOW);
+        assert_eq!(at, Some(NOW));
         [inbox, away].map(|one| (one.outcome.word(), one.rule.word()))
     }
 

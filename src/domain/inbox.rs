@@ -56,6 +56,7 @@ pub struct NotificationState {
 
 /// How many entries of an inbox wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Those that are not read, counted up to 999.
     pub unread: u32,
@@ -63,6 +64,9 @@ pub struct Counts {
     pub unseen: u32,
     /// The place in the log up to which this was counted: what is behind it comes on top.
     pub seq: u64,
+    /// When the first of those that are put off comes back and is not read: from then on this is too few, and no event says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wakes_at: Option<Timestamp>,
 }
 
 /// Something that its user was told, as far as it matters to whether it waits.
@@ -197,6 +201,27 @@ impl Inbox {
         entry.registers.read.max(self.all.read)
     }
 
+    /// Up to where the conversation of an entry was read.
+    #[must_use]
+    pub fn read_there(&self, entry: &Entry) -> u64 {
+        let about = entry.newest.and_then(|newest| newest.about);
+        about.and_then(|(id, _)| self.read.get(&id)).copied().unwrap_or(0)
+    }
+
+    /// The stretch of the log, up to a place, that can have something unread of an entry which is one conversation's messages.
+    /// Each notification is behind its message, so what is not behind the last message that was read was read.
+    #[must_use]
+    pub fn uncounted(&self, entry: &Entry, upto: u64) -> Option<(u64, u64)> {
+        let after = self.mark(entry).max(self.read_there(entry));
+        (after < upto).then_some((after, upto))
+    }
+
+    /// The conversations that these entries are about.
+    #[must_use]
+    pub fn conversations(&self, ids: impl IntoIterator<Item = NotificationId>) -> HashSet<ConversationId> {
+        ids.into_iter().filter_map(|id| Some(self.entries.get(&id)?.newest?.about?.0)).collect()
+    }
+
     /// How many of those that were told here an entry stands for and that were not read.
     #[must_use]
     pub fn count(&self, entry: &Entry) -> u32 {
@@ -211,11 +236,14 @@ impl Inbox {
         let mut newest: Vec<(u64, &Entry)> =
             self.entries.values().filter_map(|entry| Some((entry.newest?.seq, entry))).collect();
         newest.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
-        let mut counts = Counts { unread: 0, unseen: 0, seq };
+        let mut counts = Counts { seq, ..Counts::default() };
         for (_, entry) in newest.into_iter().take(COUNTED) {
-            if let Some(standing) = self.standing(entry, now).filter(Standing::is_listed) {
+            let Some(standing) = self.standing(entry, now) else { continue };
+            if standing.is_listed() {
                 counts.unread = (counts.unread + u32::from(!standing.read)).min(TOTAL);
                 counts.unseen = (counts.unseen + u32::from(!standing.seen)).min(TOTAL);
+            } else if !standing.archived && !standing.read {
+                counts.wakes_at = counts.wakes_at.into_iter().chain(standing.snoozed_until).min();
             }
         }
         counts
@@ -255,7 +283,7 @@ mod tests {
                 title: "Ben".into(),
                 body: "hello".into(),
                 data,
-                decision: Decisions { inbox: decision, away: decision },
+                decision: Decisions { inbox: decision, away: decision, at: None },
                 created_at: NOW,
             }),
         )
@@ -316,6 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_before_the_last_message_read_is_not_looked_through() {
+        let entry = entry_of(HERE, ANA);
+        let told = Outcome::Sent;
+        let mut events = vec![made(20, 1, Kind::Message, told), made(40, 2, Kind::Message, told)];
+        let looked_through = |events: &[Stored], upto| {
+            let inbox = after(events);
+            inbox.uncounted(&inbox.entries[&entry], upto)
+        };
+        assert_eq!(looked_through(&events, 50), Some((0, 50)));
+        events.push(read(41, 30));
+        assert_eq!(looked_through(&events, 50), Some((30, 50)), "read with its conversation");
+        assert_eq!(looked_through(&events, 30), None, "nothing is left to look through");
+        let marked = NotificationState { read: true, ..done(Some(entry), 35) };
+        events.push(stored(42, Body::NotificationState(marked)));
+        assert_eq!(looked_through(&events, 50), Some((35, 50)), "marked by itself");
+
+        let inbox = after(&events);
+        assert_eq!(inbox.conversations([entry]), HashSet::from([HERE]));
+        assert_eq!(inbox.conversations([]), HashSet::new(), "nobody asks about entries that are not listed now");
+    }
+
+    #[test]
     fn what_is_put_away_or_off_does_not_wait_until_something_new_comes() {
         let told = Outcome::Sent;
         let mention = NotificationId::from_bits(3);
@@ -331,7 +381,15 @@ mod tests {
         events.push(stored(7, Body::NotificationState(snoozed)));
         let inbox = after(&events);
         assert_eq!(counts(&inbox), (0, 0));
-        assert_eq!(inbox.counts(until, 0).unread, 1, "time wakes it");
+        assert_eq!(inbox.counts(NOW, 0).wakes_at, Some(until), "whoever shows the counts asks again then");
+        let woken = inbox.counts(until, 0);
+        assert_eq!((woken.unread, woken.wakes_at), (1, None), "time wakes it");
+        let sooner = NotificationState { snoozed_until: Some(NOW.plus_seconds(30)), ..done(None, 4) };
+        let both = [&events[..], &[stored(8, Body::NotificationState(sooner))]].concat();
+        assert_eq!(after(&both).counts(NOW, 0).wakes_at, Some(NOW.plus_seconds(30)), "what is put away does not wake");
+        let read = NotificationState { read: true, ..done(Some(mention), 7) };
+        let both = [&events[..], &[stored(8, Body::NotificationState(read))]].concat();
+        assert_eq!(after(&both).counts(NOW, 0).wakes_at, None, "what is read counts no more when it is back");
         events.push(made(9, 8, Kind::Message, told));
         assert_eq!(counts(&after(&events)), (1, 1));
     }

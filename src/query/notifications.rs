@@ -107,7 +107,8 @@ impl Queries {
             moved = below;
             here.extend(above);
             here.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
-            self.inboxes.read_marks(user, &mut newer.inbox).await?;
+            let ids: Vec<NotificationId> = here.iter().map(|(_, id)| *id).collect();
+            self.inboxes.read_marks(user, &mut newer.inbox, &ids).await?;
             items.extend(here.into_iter().filter_map(|(_, id)| listed(&newer.inbox, id, now, wanted)));
             if items.len() > limit {
                 items.truncate(limit);
@@ -129,7 +130,8 @@ impl Queries {
         self.inboxes.counts(actor.user_id, None, now).await
     }
 
-    /// A notification with what was decided about it, also one that its user was not told of: for them, and for agents.
+    /// A notification, or the newest one of an entry, with what was decided about it, also one that its user was not told of:
+    /// for them, and for agents.
     pub async fn decided(&self, actor: &Actor, id: NotificationId) -> Result<Notification> {
         let now = self.clock.now();
         actor.check_expiry(now)?;
@@ -149,11 +151,12 @@ impl Queries {
     async fn count_one(&self, newer: &Newer, one: &mut Listed) -> Result<()> {
         let Some(entry) = newer.inbox.entries.get(&one.id) else { return Ok(()) };
         let fresh = newer.inbox.count(entry);
-        let mark = newer.inbox.mark(entry);
         let mut count = fresh;
-        if fresh < COUNT_LIMIT && mark < newer.floor {
-            let read = one.newest.data.conversation_id.and_then(|id| newer.inbox.read.get(&id)).copied().unwrap_or(0);
-            count += self.store.count_told(one.id, (mark, newer.floor), read, COUNT_LIMIT - fresh).await?;
+        if fresh < COUNT_LIMIT
+            && let Some(stretch) = newer.inbox.uncounted(entry, newer.floor)
+        {
+            let read = newer.inbox.read_there(entry);
+            count += self.store.count_told(one.id, stretch, read, COUNT_LIMIT - fresh).await?;
         }
         one.count = count.clamp(1, COUNT_LIMIT);
         Ok(())

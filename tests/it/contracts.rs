@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use shoptalk::config::SETTINGS;
 use shoptalk::contracts;
+use shoptalk::domain::event::Event;
 use shoptalk::domain::frame::SERVER_EVENTS;
 use shoptalk::gateway::protocol::CLIENT_EVENTS;
 
@@ -94,4 +95,16 @@ fn the_contract_of_failures_lists_every_reason() {
         .collect();
     let missing: Vec<_> = used.difference(&listed).collect();
     assert!(missing.is_empty(), "openapi/README.md does not list {missing:?}");
+}
+
+#[test]
+fn every_event_of_the_contract_of_the_broker_can_be_read() {
+    let text = file("nats/README.md");
+    let examples = text.split("```json\n").skip(1).filter_map(|part| part.split("```").next());
+    let envelopes: Vec<&str> = examples.filter(|example| example.contains("\"occurredAt\"")).collect();
+    assert!(envelopes.len() >= 5, "{envelopes:#?}");
+    for example in envelopes {
+        let read = serde_json::from_str::<Event>(example);
+        assert!(read.is_ok(), "{read:?}: {example}");
+    }
 }

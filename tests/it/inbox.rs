@@ -3,6 +3,7 @@
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use shoptalk::app::{App, Roles};
+use shoptalk::domain::clock::Clock;
 
 use crate::drills::evidence::database;
 use crate::support::client::Person;
@@ -47,6 +48,11 @@ async fn made(world: &World, person: &Person, count: u64) {
     let notifications = database.collection::<Document>("notifications");
     let counted = async || notifications.count_documents(doc! { "userId": &person.id }).await.expect("a count");
     until("every notification", counted, |found| *found == count).await;
+}
+
+/// A time so many days from now.
+fn in_days(days: i64) -> String {
+    Clock::System.now().plus_seconds(days * 86_400).to_string()
 }
 
 async fn another(world: &World) -> App {
@@ -136,13 +142,13 @@ async fn what_is_put_away_or_off_comes_back_with_something_new_or_in_time() {
     ana.say(&conversation, "three").await;
     until("it is back", || counts(&ben), |left| *left == (2, 2)).await;
 
-    let in_a_year = "2027-10-01T00:00:00Z";
-    assert_eq!(mark(&ben, "snooze", json!({ "ids": [mention_id], "until": in_a_year })).await, (1, 1));
+    let late = in_days(60);
+    assert_eq!(mark(&ben, "snooze", json!({ "ids": [mention_id], "until": late })).await, (1, 1));
     let snoozed = listed(&ben, "&snoozed=true").await;
-    assert_eq!((&snoozed[0]["id"], &snoozed[0]["snoozedUntil"]), (&mention_id, &json!("2027-10-01T00:00:00.000Z")));
+    assert_eq!((&snoozed[0]["id"], &snoozed[0]["snoozedUntil"]), (&mention_id, &json!(late)));
     let past = "2020-01-01T00:00:00Z";
     assert_eq!(mark(&ben, "snooze", json!({ "ids": [mention_id], "until": past })).await, (2, 2), "that wakes it");
-    let soon = shoptalk::domain::clock::Clock::System.now().plus_seconds(3).to_string();
+    let soon = Clock::System.now().plus_seconds(3).to_string();
     assert_eq!(mark(&ben, "snooze", json!({ "all": true, "until": soon })).await, (0, 0));
     until("time wakes them", || counts(&ben), |left| *left == (2, 2)).await;
     world.stop().await;
@@ -162,7 +168,7 @@ async fn a_device_that_knows_less_undoes_nothing() {
     // What it has not seen is not put away.
     assert_eq!(mark(&ben, "archive", json!({ "ids": [entry], "upTo": earlier })).await, (2, 2));
     assert_eq!(mark(&ben, "archive", json!({ "ids": [entry] })).await, (1, 1));
-    let until_then = shoptalk::domain::clock::Clock::System.now().plus_seconds(3_600).to_string();
+    let until_then = Clock::System.now().plus_seconds(3_600).to_string();
     for (what, body) in [
         ("archive", json!({ "ids": [entry], "upTo": earlier })),
         ("archive", json!({ "ids": [entry], "archived": false, "upTo": earlier })),
@@ -227,6 +233,54 @@ async fn whoever_is_brought_into_a_conversation_reads_that_there() {
     let (status, read) = cleo.post(&format!("{here}/read"), &json!({})).await;
     assert_eq!(status, 200, "{read}");
     assert_eq!(counts(&cleo).await, (0, 0));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_put_off_comes_back_and_clients_know_when() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    ana.say(&conversation, "one").await;
+    mention(&ana, &conversation, &ben, "two").await;
+    let all = until("two entries", || listed(&ben, ""), |all| all.len() == 2).await;
+    let mut socket = ben.socket().await;
+    let wakes_at = async || ben.get("/api/notifications/unread-count").await.1["wakesAt"].clone();
+    assert_eq!(wakes_at().await, Value::Null);
+    let (sooner, later) = (in_days(10), in_days(20));
+    for (one, until) in [(&all[0], &later), (&all[1], &sooner)] {
+        let snooze = json!({ "ids": [one["id"]], "until": until });
+        let (status, done) = ben.post("/api/notifications/snooze", &snooze).await;
+        assert_eq!((status, &done["counts"]["wakesAt"]), (200, &json!(until)), "{done}");
+        assert_eq!(socket.next("notificationState").await["counts"], done["counts"], "every device knows");
+        assert_eq!(wakes_at().await, json!(until));
+    }
+    let woken = socket.call("markNotifications", &json!({ "all": true, "snoozedUntil": "2020-01-01T00:00:00Z" })).await;
+    assert_eq!((of(&woken["data"]["counts"]), &woken["data"]["counts"]["wakesAt"]), ((2, 2), &Value::Null), "{woken}");
+
+    // Nothing is put off until after it is forgotten.
+    let snooze = async |body: Value| {
+        let (status, done) = ben.post("/api/notifications/snooze", &body).await;
+        (status, done["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    let (put_off, refused) = ((200, String::new()), (400, "snooze_beyond_retention".to_owned()));
+    let entry = &all[0]["id"];
+    assert_eq!(snooze(json!({ "ids": [entry], "until": in_days(91) })).await, refused);
+    assert_eq!(snooze(json!({ "all": true, "until": in_days(91) })).await, refused);
+    assert_eq!(snooze(json!({ "ids": [entry], "until": in_days(89) })).await, put_off);
+    let inbox = database(&world.tenant).await.collection::<Document>("inbox");
+    let projected = async || {
+        let found = inbox.find_one(doc! { "_id": entry.as_str().expect("an id") }).await.expect("an answer");
+        found.is_some_and(|one| one.contains_key("newest"))
+    };
+    until("it is projected", projected, |there| *there).await;
+    let old = mongodb::bson::DateTime::from_millis(Clock::System.now().plus_seconds(-80 * 86_400).millis());
+    let aged = doc! { "$set": { "newest.createdAt": old, "createdAt": old } };
+    inbox.update_one(doc! { "_id": entry.as_str().expect("an id") }, aged).await.expect("changed");
+    until("it ages", async || snooze(json!({ "ids": [entry], "until": in_days(20) })).await, |done| *done == refused)
+        .await;
+    assert_eq!(snooze(json!({ "ids": [all[1]["id"], entry], "until": in_days(20) })).await, refused);
+    assert_eq!(snooze(json!({ "ids": [entry], "until": in_days(9) })).await, put_off);
+    assert_eq!(snooze(json!({ "all": true, "until": in_days(20) })).await, put_off, "what is new comes back");
     world.stop().await;
 }
 
@@ -299,6 +353,24 @@ async fn preferences_and_mutes_decide_and_whoever_asks_is_told_why() {
         let (status, refused) = asked(person, id).await;
         assert_eq!((status, &refused["reason"]), (404, &json!("unknown_notification")));
     }
+    // By the id that the list gives an entry it is the newest in it, and it is said when that was decided.
+    let change = json!({ "notifications": { "message": "on" } });
+    assert_eq!(ben.patch("/api/users/me/preferences", &change).await.0, 200);
+    let sent = ana.say(&conversation, "sent").await;
+    let all = until("an entry", || listed(&ben, "&kind=message"), |all| !all.is_empty()).await;
+    let (entry, newest) = (all[0]["id"].as_str().expect("an id"), all[0]["notificationId"].as_str().expect("an id"));
+    let (status, why) = asked(&ben, entry).await;
+    assert_eq!((status, &why["outcome"], &why["kind"]), (200, &json!("sent"), &json!("message")), "{why}");
+    assert!(why["at"].as_str() >= sent["createdAt"].as_str(), "{why}");
+    until("it is projected", async || asked(&agent, entry).await.0, |status| *status == 200).await;
+    let kept = database.collection::<Document>("notifications").find_one(doc! { "_id": newest }).await;
+    let kept = kept.expect("an answer").expect("a notification");
+    let decided = kept.get_document("decision").and_then(|decision| decision.get_str("at")).expect("a time");
+    for (person, id) in [(&ben, entry), (&ben, newest), (&agent, entry)] {
+        let (status, why) = asked(person, id).await;
+        assert_eq!((status, &why["outcome"], &why["at"]), (200, &json!("sent"), &json!(decided)), "{why}");
+    }
+    assert_eq!(asked(&cleo, entry).await.0, 404);
     let (status, refused) = ben.post("/api/notifications/read", &json!({ "ids": [held] })).await;
     assert_eq!((status, &refused["reason"]), (404, &json!("unknown_notification")), "what is held is no entry");
     world.stop().await;
@@ -311,7 +383,7 @@ async fn bad_input_has_a_stable_reason_and_nobody_touches_what_is_not_theirs() {
     ana.say(&conversation, "one").await;
     let entry = until("an entry", || listed(&ben, ""), |all| !all.is_empty()).await[0]["id"].clone();
     let many: Vec<String> = (0..=100).map(|number| format!("ntf_{number:026}")).collect();
-    let far = shoptalk::domain::clock::Clock::System.now().plus_seconds(400 * 86_400).to_string();
+    let far = in_days(400);
     for (what, body, status, reason) in [
         ("read", json!({}), 400, "missing_field"),
         ("read", json!({ "ids": [] }), 400, "nothing_to_change"),

@@ -58,7 +58,10 @@ async fn step(random: &mut StdRng, people: &[[Person; 2]], conversations: &[Stri
     let whose = random.random_range(0..people.len());
     let person = &people[whose][random.random_range(0..2)];
     let conversation = conversations.choose(random).expect("conversations");
-    let until = if random.random_bool(0.5) { "2020-01-01T00:00:00Z" } else { "2027-10-01T00:00:00Z" };
+    // What wakes at different times says that it is the first of them.
+    let days = random.random_range(30..60);
+    let later = Clock::System.now().plus_seconds(days * 86_400).to_string();
+    let until = if random.random_bool(0.5) { "2020-01-01T00:00:00Z" } else { later.as_str() };
     let (path, mut body) = match random.random_range(0..12) {
         0..3 => ("/api/messages".to_owned(), json!({ "conversationId": conversation, "text": "hello" })),
         3 | 4 => {

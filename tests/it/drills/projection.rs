@@ -163,7 +163,7 @@ fn put_away(seq: u64, told: &[Notification], random: &mut StdRng) -> Notificatio
 fn decided(notification: Notification, random: &mut StdRng) -> Notification {
     let outcome = *[Outcome::Sent, Outcome::Silent, Outcome::Held].choose(random).expect("outcomes");
     let decision = Decision { outcome, rule: Rule::Default };
-    Notification { decision: Decisions { inbox: decision, away: decision }, ..notification }
+    Notification { decision: Decisions { inbox: decision, away: decision, at: None }, ..notification }
 }
 
 fn receipt(conversation_id: ConversationId, user_id: UserId, read_seq: u64) -> Receipt {
