@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{Consumer, pull::Stream as Messages};
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::dead::{self, Death};
-use super::subject::Subject;
+use super::apart::Apart;
+use super::dead::Death;
+use super::quarantine::Quarantine;
 use super::topology::Durable;
 use super::{Broker, away, decode, jittered};
 use crate::domain::event::Stored;
@@ -182,11 +183,18 @@ impl<H: Handler> Runner<H> {
     async fn run(&self) -> Result<()> {
         let draining = self.lifecycle.draining();
         let mut wait = Duration::from_millis(100);
+        let mut ward = Quarantine::of(&self.broker, self.durable);
         while !draining.is_cancelled() {
-            match self.open().await {
-                Ok(messages) => {
+            match self.open(ward.is_some()).await {
+                Ok((messages, way)) => {
                     wait = Duration::from_millis(100);
-                    match self.pull(messages).await {
+                    let pulled = self.pull(messages, &way.lost, ward.as_mut()).await;
+                    way.close().await;
+                    if let Some(ward) = ward.as_mut().filter(|_| !draining.is_cancelled()) {
+                        // It may be something that came in which ended it, and would end it again.
+                        ward.inspect(&draining).await;
+                    }
+                    match pulled {
                         Ok(()) => continue,
                         Err(error) => {
                             tracing::warn!(consumer.name = self.durable.name(), error = %error, "a consumer was interrupted");
@@ -206,25 +214,32 @@ impl<H: Handler> Runner<H> {
         Ok(())
     }
 
-    async fn open(&self) -> Result<Messages> {
+    /// The deliveries, and the way on which they come.
+    async fn open(&self, apart: bool) -> Result<(Messages, Apart)> {
         let lost = |error: &dyn std::fmt::Display| away().caused_by(error.to_string());
-        let consumer: Consumer<pull::Config> = self
-            .broker
+        let way = if apart { self.broker.apart().await? } else { self.broker.together() };
+        let consumer: Consumer<pull::Config> = way
             .jetstream
             .get_consumer_from_stream(self.durable.name(), self.durable.stream().name())
             .await
             .map_err(|error| lost(&error))?;
-        consumer
+        let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH)
             .expires(Duration::from_secs(30))
             .heartbeat(Duration::from_secs(10))
             .messages()
             .await
-            .map_err(|error| lost(&error))
+            .map_err(|error| lost(&error))?;
+        Ok((messages, way))
     }
 
-    async fn pull(&self, mut messages: Messages) -> Result<()> {
+    async fn pull(
+        &self,
+        mut messages: Messages,
+        lost: &CancellationToken,
+        mut ward: Option<&mut Quarantine>,
+    ) -> Result<()> {
         let draining = self.lifecycle.draining();
         let mut behind: Option<Instant> = None;
         loop {
@@ -234,7 +249,14 @@ impl<H: Handler> Runner<H> {
                     self.drain(messages).await;
                     return Ok(());
                 }
+                () = Quarantine::due(ward.as_deref()) => {
+                    if let Some(ward) = &mut ward {
+                        ward.look(&draining).await;
+                    }
+                    continue;
+                }
                 first = messages.next() => first,
+                () = lost.cancelled() => return Err(away().caused_by("its connection was lost")),
             };
             let Some(first) = first else { return Ok(()) };
             let mut batch = vec![first.map_err(|error| away().caused_by(error))?];
@@ -259,6 +281,9 @@ impl<H: Handler> Runner<H> {
             self.settle(batch).await;
             if let Some(error) = interrupted {
                 return Err(error);
+            }
+            if lost.is_cancelled() {
+                return Err(away().caused_by("its connection was lost"));
             }
             behind = if size < BEHIND { None } else { behind.or(Some(begin)) };
             if behind.is_some_and(|since| since.elapsed() < PATIENCE) && self.broker.link.unanswered() >= BURST {
@@ -430,13 +455,9 @@ impl<H: Handler> Runner<H> {
     async fn bury(&self, message: &Message, attempts: i64, why: &Error) {
         let seq = message.info().map(|info| info.stream_sequence).unwrap_or_default();
         tracing::error!(consumer.name = self.durable.name(), event.seq = seq, attempts, error = %why, "a delivery is dead");
-        let death = Death { durable: self.durable, seq, attempts, why };
-        let (headers, payload) = dead::write(message, &death, self.broker.client.max_payload());
-        let letter = PublishMessage::build().payload(payload).headers(headers);
-        let copied =
-            async { self.broker.jetstream.send_publish(Subject::Dead(self.durable).to_string(), letter).await?.await };
-        match copied.await {
-            Ok(_) => {
+        let death = Death { durable: self.durable, seq, attempts, why, raw: None };
+        match self.broker.bury(message, &death).await {
+            Ok(()) => {
                 acknowledge(message, AckKind::Term).await;
                 self.count(Settlement::Dead);
             }

@@ -5,8 +5,11 @@
 //! `Nats-Expected-Last-Subject-Sequence` would have the broker refuse the second letter for ever.
 
 use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
 use async_nats::{HeaderMap, Message};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::consume::Raw;
@@ -27,6 +30,12 @@ const CONSUMER: &str = "Shoptalk-Consumer";
 const MESSAGE_ID: &str = "Shoptalk-Msg-Id";
 /// The size of an original that did not fit beside these headers; it is in the log.
 const OMITTED: &str = "Shoptalk-Omitted";
+/// The headers as they were published, in base64, where nobody can read them; the first of them if they are many.
+pub const RAW_HEADERS: &str = "Shoptalk-Raw-Headers";
+/// Most bytes of those.
+const RAW_LIMIT: usize = 16 << 10;
+/// Most bytes of an original's own headers: the broker keeps 64 KiB of headers with a message.
+const HEADERS_LIMIT: usize = 32 << 10;
 /// Most characters of an error.
 const ERROR_LIMIT: usize = 1_000;
 
@@ -37,6 +46,8 @@ pub(super) struct Death<'a> {
     pub(super) seq: u64,
     pub(super) attempts: i64,
     pub(super) why: &'a Error,
+    /// Its headers as they were published, if they cannot be read.
+    pub(super) raw: Option<&'a [u8]>,
 }
 
 /// The letter for a delivery, no larger than the broker takes.
@@ -54,7 +65,7 @@ pub(super) fn write(original: &Message, death: &Death<'_>, limit: usize) -> (Hea
     let sent = original.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_ID)).map(ToString::to_string);
     describe(&mut headers, original, death, sent.as_deref());
     let mut payload = original.payload.clone();
-    if size(&headers) + payload.len() > limit {
+    if size(&headers) > HEADERS_LIMIT + RAW_LIMIT || size(&headers) + payload.len() > limit {
         headers = HeaderMap::new();
         describe(&mut headers, original, death, None);
     }
@@ -66,7 +77,7 @@ pub(super) fn write(original: &Message, death: &Death<'_>, limit: usize) -> (Hea
 }
 
 fn describe(headers: &mut HeaderMap, original: &Message, death: &Death<'_>, sent: Option<&str>) {
-    let Death { durable, seq, attempts, why } = *death;
+    let Death { durable, seq, attempts, why, raw } = *death;
     headers.insert(NATS_MESSAGE_ID, format!("{}:{seq}", durable.name()));
     headers.insert(CONSUMER, durable.name());
     headers.insert(SUBJECT, one_line(original.subject.as_str()));
@@ -76,6 +87,9 @@ fn describe(headers: &mut HeaderMap, original: &Message, death: &Death<'_>, sent
     headers.insert(ERROR, one_line(&why.to_string()).chars().take(ERROR_LIMIT).collect::<String>());
     if let Some(sent) = sent {
         headers.insert(MESSAGE_ID, one_line(sent));
+    }
+    if let Some(raw) = raw {
+        headers.insert(RAW_HEADERS, STANDARD.encode(&raw[..raw.len().min(RAW_LIMIT)]));
     }
 }
 
@@ -153,6 +167,13 @@ impl Letter {
         }
     }
 
+    /// The headers as they were published, if nobody could read them.
+    #[must_use]
+    pub fn published_headers(&self) -> Option<Vec<u8>> {
+        let (_, raw) = self.headers.iter().find(|(name, _)| name == RAW_HEADERS)?;
+        STANDARD.decode(raw).ok()
+    }
+
     fn omitted(&self) -> bool {
         self.headers.iter().any(|(name, _)| name == OMITTED)
     }
@@ -174,6 +195,15 @@ impl Letters {
 }
 
 impl Broker {
+    /// Copies a delivery to DEAD.
+    pub(super) async fn bury(&self, original: &Message, death: &Death<'_>) -> Result<()> {
+        let (headers, payload) = write(original, death, self.client.max_payload());
+        let letter = PublishMessage::build().payload(payload).headers(headers);
+        let sent = self.jetstream.send_publish(Subject::Dead(death.durable).to_string(), letter).await;
+        let stored = sent.map_err(|error| away().caused_by(error))?.await;
+        stored.map(drop).map_err(|error| away().caused_by(error))
+    }
+
     /// All dead letters, or those of one consumer, from the oldest on.
     pub async fn letters(&self, consumer: Option<Durable>) -> Result<Letters> {
         let filter = consumer.map_or_else(|| subject::DEAD.to_owned(), |durable| Subject::Dead(durable).to_string());
@@ -263,7 +293,7 @@ mod tests {
     }
 
     fn written(original: &Message, why: &Error, limit: usize) -> (HeaderMap, Bytes) {
-        write(original, &Death { durable: Durable::Persist, seq: 7, attempts: 3, why }, limit)
+        write(original, &Death { durable: Durable::Persist, seq: 7, attempts: 3, why, raw: None }, limit)
     }
 
     fn read(headers: HeaderMap, payload: Bytes) -> Letter {
@@ -307,6 +337,15 @@ mod tests {
             assert!(size(&headers) + rest.len() <= limit);
             let letter = read(headers, rest);
             assert_eq!((letter.omitted(), letter.size), (!kept, payload));
+        }
+        // Nor has it more headers than the broker keeps, however many the original has.
+        let raw = vec![b'x'; 64_000];
+        for filler in [31_000, 64_000] {
+            let original = message(Vec::new(), &[("Big", &"y".repeat(filler))]);
+            let death = Death { durable: Durable::Orders, seq: 7, attempts: 0, why: &why, raw: Some(&raw) };
+            let (headers, rest) = write(&original, &death, 1 << 20);
+            assert!(size(&headers) < 65_536, "{}", size(&headers));
+            assert_eq!(read(headers, rest).published_headers().as_deref(), Some(&raw[..RAW_LIMIT]));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! It moves events and says nothing about what they mean. A publish counts only once the broker has stored it; a
 //! delivery is acknowledged in one place, `consume`; every subject and name comes from `subject` and `topology`.
 
+mod apart;
 pub mod consume;
 pub mod dead;
 mod gauges;
@@ -11,6 +12,7 @@ pub mod link;
 pub mod live;
 mod login;
 pub mod publish;
+mod quarantine;
 pub mod read;
 pub mod recent;
 pub mod scan;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Stream};
-use async_nats::{Client, ConnectErrorKind, Event as ClientEvent, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, Event as ClientEvent};
 use bytes::Bytes;
 
 use crate::config::BrokerConfig;
@@ -31,6 +33,7 @@ use crate::domain::clock::{Timestamp, random_bits};
 use crate::domain::event::{Event, Stored};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use apart::Dial;
 use link::Link;
 use subject::Subject;
 use topology::Topology;
@@ -47,6 +50,7 @@ pub struct Broker {
     epoch: u64,
     link: Arc<Link>,
     metrics: Metrics,
+    dial: Arc<Dial>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -60,36 +64,26 @@ pub struct Connected {
     client: Client,
     jetstream: jetstream::Context,
     link: Arc<Link>,
+    dial: Arc<Dial>,
 }
 
 /// Connects; the client then reconnects by itself for ever.
 pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
-    let address: ServerAddr = config.url.parse().map_err(|error: std::io::Error| {
-        Error::invalid("bad_configuration", "NATS_URL is no address of a broker").caused_by(error)
-    })?;
+    let dial = Arc::new(Dial::new(config)?);
     let link = Link::new(config.events_max_bytes.unsigned_abs());
     let watched = link.clone();
-    let client = login::options(&address, config.login.as_ref())
-        .name("shoptalk")
-        .connection_timeout(PATIENCE)
-        .request_timeout(Some(PATIENCE))
-        .ping_interval(Duration::from_secs(3))
-        .reconnect_delay_callback(reconnect_delay)
-        .event_callback(move |event| {
-            match event {
-                ClientEvent::Connected => {
-                    watched.connects.send_modify(|count| *count += 1);
-                    tracing::info!("connected to the broker");
-                }
-                ClientEvent::Disconnected => {
-                    watched.lost();
-                    tracing::warn!("lost the broker");
-                }
-                other => tracing::warn!(broker.event = %other, "the broker client reports"),
+    let client = dial
+        .connect(move |event| match event {
+            ClientEvent::Connected => {
+                watched.connects.send_modify(|count| *count += 1);
+                tracing::info!("connected to the broker");
             }
-            std::future::ready(())
+            ClientEvent::Disconnected => {
+                watched.lost();
+                tracing::warn!("lost the broker");
+            }
+            other => tracing::warn!(broker.event = %other, "the broker client reports"),
         })
-        .connect(address)
         .await
         .map_err(|error| match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
@@ -98,9 +92,8 @@ pub async fn connect(config: &BrokerConfig) -> Result<Connected> {
             }
             _ => away().caused_by(error),
         })?;
-    let mut jetstream = jetstream::new(client.clone());
-    jetstream.set_timeout(PATIENCE);
-    Ok(Connected { client, jetstream, link })
+    let jetstream = apart::jetstream(&client);
+    Ok(Connected { client, jetstream, link, dial })
 }
 
 /// From 50 ms, doubling, up to 2 s; half of it random, so that instances do not come back in step.

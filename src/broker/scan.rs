@@ -83,6 +83,7 @@ impl Connected {
             epoch: u64::try_from(created.unix_timestamp_nanos()).unwrap_or(0),
             link: self.link,
             metrics: Metrics::default(),
+            dial: self.dial,
         })
     }
 }

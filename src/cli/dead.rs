@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::print;
 use crate::broker::Broker;
-use crate::broker::dead::Letter;
+use crate::broker::dead::{Letter, RAW_HEADERS};
 use crate::broker::topology::Durable;
 use crate::config::{Config, Source};
 use crate::domain::clock::{Clock, Timestamp};
@@ -183,8 +183,11 @@ async fn show(broker: &Broker, seq: u64, raw: bool) -> Result<()> {
         return Ok(());
     }
     print(&format!("letter {seq} of {}\n", letter.at));
-    for (name, value) in &letter.headers {
+    for (name, value) in letter.headers.iter().filter(|(name, _)| name != RAW_HEADERS) {
         print(&format!("{name}: {}\n", visible(value)));
+    }
+    if let Some(published) = letter.published_headers() {
+        print(&format!("{RAW_HEADERS}: {}\n", published.escape_ascii()));
     }
     // Whatever was published: a terminal must not obey it.
     let text = std::str::from_utf8(&original).map_or_else(|_| original.escape_ascii().to_string(), visible);

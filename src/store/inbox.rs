@@ -207,11 +207,9 @@ impl Said<'_> {
         }
         let wanted = RegistersDocument::of(self.registers);
         let mut rise = Document::new();
-        for (field, to) in [
-            ("readSeq", wanted.read_seq),
-            ("seenSeq", wanted.seen_seq),
-            ("copySeq", stored_seq(self.copy)),
-        ] {
+        for (field, to) in
+            [("readSeq", wanted.read_seq), ("seenSeq", wanted.seen_seq), ("copySeq", stored_seq(self.copy))]
+        {
             if to > 0 {
                 rise.insert(field, to);
             }

@@ -24,6 +24,7 @@ mod order_events;
 mod orders;
 mod outage;
 mod participants;
+mod poisoned_orders;
 mod preferences;
 mod presence;
 mod receipts;

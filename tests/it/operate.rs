@@ -33,7 +33,7 @@ impl Ran {
         serde_json::from_slice(&self.out).unwrap_or_else(|_| panic!("JSON expected: {self:?}"))
     }
 
-    fn lines(&self) -> Vec<Value> {
+    pub fn lines(&self) -> Vec<Value> {
         self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 }
