@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use super::topology::{Durable, StreamName};
 use super::{Broker, away, jittered};
+use crate::domain::event::{Body, Event};
+use crate::domain::notification;
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
@@ -141,14 +143,19 @@ impl Link {
         self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// The tail has seen a message to this many others, each of whom will be notified.
-    pub(super) fn owes(&self, notifications: u64) {
-        self.owed.fetch_add(notifications, Ordering::Relaxed);
-    }
-
-    /// The tail has seen a notification.
-    pub(super) fn paid(&self) {
-        let _ = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| Some(owed.saturating_sub(1)));
+    /// The tail has seen an event: each of those whom a message is for will be notified, and then that is done.
+    pub(super) fn accounts(&self, event: &Event) {
+        match &event.body {
+            Body::Message(message) => {
+                let notifications = notification::told(message, &event.recipients).count() as u64;
+                self.owed.fetch_add(notifications, Ordering::Relaxed);
+            }
+            Body::Notification(notification) if notification.kind.is_of_message() => {
+                let paid = |owed: u64| Some(owed.saturating_sub(1));
+                let _ = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, paid);
+            }
+            _ => {}
+        }
     }
 
     /// Whether there is no room for what clients send. What follows from what is already there must still find some: the
@@ -288,4 +295,52 @@ impl Broker {
 
     /// The name of the log, for those who read it directly.
     pub(super) const LOG: &'static str = StreamName::Events.name();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ANA: &str = "usr_00000000000000000000000001";
+    const BEN: &str = "usr_00000000000000000000000002";
+
+    fn event(kind: &str, data: &Value) -> Event {
+        let event = json!({
+            "id": "evt_00000000000000000000000001", "version": 1, "actor": ANA, "occurredAt": "2026-11-22T11:13:23.048Z",
+            "recipients": [ANA, BEN], "type": kind, "data": data,
+        });
+        serde_json::from_value(event).expect("an event")
+    }
+
+    fn notification(kind: &str) -> Event {
+        let id = "ntf_00000000000000000000000001";
+        let about = json!({
+            "id": id, "userId": BEN, "entryId": id, "kind": kind, "title": "", "body": "", "data": {},
+            "createdAt": "2026-11-22T11:13:23.048Z",
+        });
+        event("notification", &about)
+    }
+
+    #[test]
+    fn only_a_notification_of_a_message_settles_what_a_message_owes() {
+        let link = Link::new(NOTIFICATION_BYTES);
+        let message = json!({
+            "id": "msg_00000000000000000000000001", "conversationId": "cnv_00000000000000000000000001", "senderId": ANA,
+            "senderName": "Ana", "kind": "text", "text": "hello", "createdAt": "2026-11-22T11:13:23.048Z",
+        });
+        link.accounts(&event("message", &message));
+        assert!(link.is_full(), "one is owed, and there is room for less");
+        for kind in ["order", "system"] {
+            link.accounts(&notification(kind));
+            assert!(link.is_full(), "{kind}");
+        }
+        for kind in ["message", "mention", "support"] {
+            let link = Link::new(NOTIFICATION_BYTES);
+            link.owed.store(1, Ordering::Relaxed);
+            link.accounts(&notification(kind));
+            assert!(!link.is_full(), "{kind}");
+        }
+    }
 }

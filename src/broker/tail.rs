@@ -14,8 +14,7 @@ use tokio::time::Instant;
 
 use super::topology::StreamName;
 use super::{Broker, away, decode, jittered};
-use crate::domain::event::{Body, Stored};
-use crate::domain::notification;
+use crate::domain::event::Stored;
 use crate::error::Result;
 use crate::lifecycle::Lifecycle;
 
@@ -205,13 +204,7 @@ fn hand_on<F: FnMut(Tailed)>(
     broker.metrics.tail_at(seq);
     match decode(&message.payload) {
         Ok(event) => {
-            match &event.body {
-                Body::Message(message) => {
-                    broker.link.owes(notification::told(message, &event.recipients).count() as u64);
-                }
-                Body::Notification(_) => broker.link.paid(),
-                _ => {}
-            }
+            broker.link.accounts(&event);
             reader(Tailed::Event(Box::new(Stored { seq, event }), message.payload.clone()));
         }
         Err(error) => {

@@ -52,6 +52,12 @@ impl Kind {
         matches!(self, Self::System)
     }
 
+    /// Whether it follows from a message in the log.
+    #[must_use]
+    pub const fn is_of_message(self) -> bool {
+        matches!(self, Self::Message | Self::Mention | Self::Support)
+    }
+
     /// Whether all those of a conversation are one entry of the inbox.
     #[must_use]
     pub const fn collapses(self) -> bool {

@@ -310,6 +310,10 @@ impl Handler for Orders {
     type Given = Raw;
 
     async fn handle(&self, batch: &[Raw]) -> Vec<Verdict> {
+        // What has come from outside waits, as clients do: the rest of the log is for what follows from it.
+        if let Err(full) = self.publisher.has_room() {
+            return batch.iter().map(|_| Verdict::Retry { after: AGAIN, why: full.echo() }).collect();
+        }
         let (mut verdicts, mut trouble) = self.attempt(batch).await;
         // One event that cannot be written must not take the others with it.
         if let Some(why) = trouble.as_ref().filter(|why| !why.transient() && batch.len() > 1) {
