@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, Document, doc, serialize_to_bson};
+use mongodb::bson::{Bson, DateTime, Document, doc, serialize_to_bson};
 use serde::{Deserialize, Serialize};
 
 use super::once::insert_missing;
@@ -226,21 +226,22 @@ impl Store {
 
     /// How many events orders have.
     async fn counts(&self, ids: &[&str]) -> Result<HashMap<String, usize>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Row {
-            order_id: String,
-        }
-        let rows = self.collection::<Row>(EVENTS);
-        let found = bounded(async {
-            let of_them = rows.find(doc! { "orderId": { "$in": ids } }).projection(doc! { "_id": 0, "orderId": 1 });
-            of_them.await?.try_collect::<Vec<_>>().await
-        });
-        let mut counts = HashMap::new();
-        for row in found.await? {
-            *counts.entry(row.order_id).or_default() += 1;
-        }
-        Ok(counts)
+        let events = self.collection::<Document>(EVENTS);
+        let steps = [
+            doc! { "$match": { "orderId": { "$in": ids } } },
+            doc! { "$group": { "_id": "$orderId", "count": { "$sum": 1 } } },
+        ];
+        let found = bounded(async { events.aggregate(steps).await?.try_collect::<Vec<Document>>().await });
+        let row = |row: Document| {
+            let count = match row.get("count") {
+                Some(Bson::Int32(count)) => usize::try_from(*count).ok(),
+                Some(Bson::Int64(count)) => usize::try_from(*count).ok(),
+                _ => None,
+            };
+            let order = row.get_str("_id").ok().map(str::to_owned);
+            order.zip(count).ok_or_else(|| Error::internal("the database counts events in another way"))
+        };
+        found.await?.into_iter().map(row).collect()
     }
 
     /// Those of these keys that a collection has.
