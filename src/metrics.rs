@@ -109,6 +109,7 @@ struct Inner {
     batch_seconds: Family<Of, Histogram, Times>,
     consumer_lag: Family<Of, Gauge<u64, AtomicU64>>,
     dead_letters: Gauge<u64, AtomicU64>,
+    dead_letters_gone: Counter,
     log_bytes: Gauge<u64, AtomicU64>,
     log_limit_bytes: Gauge<u64, AtomicU64>,
     tail_lag: Gauge<u64, AtomicU64>,
@@ -144,6 +145,7 @@ impl Inner {
             batch_seconds: Family::new_with_constructor(Times),
             consumer_lag: Family::default(),
             dead_letters: Gauge::default(),
+            dead_letters_gone: Counter::default(),
             log_bytes: Gauge::default(),
             log_limit_bytes: Gauge::default(),
             tail_lag: Gauge::default(),
@@ -181,6 +183,8 @@ impl Inner {
         );
         all.register("consumer_lag", "Events that a durable has not settled yet", self.consumer_lag.clone());
         all.register("dead_letters", "Dead letters that nobody has dealt with", self.dead_letters.clone());
+        let gone = "Dead letters of orders that gave way to newer ones";
+        all.register("dead_letters_gone", gone, self.dead_letters_gone.clone());
         all.register_with_unit("log", "Size of the event log", Unit::Bytes, self.log_bytes.clone());
         let limit = "Size at which the event log refuses events";
         all.register_with_unit("log_limit", limit, Unit::Bytes, self.log_limit_bytes.clone());
@@ -286,6 +290,11 @@ impl Metrics {
     /// How many dead letters there are.
     pub fn buried(&self, letters: u64) {
         self.0.dead_letters.set(letters);
+    }
+
+    /// Dead letters that nobody had dealt with were removed to make room.
+    pub fn gave_way(&self, letters: u64) {
+        self.0.dead_letters_gone.inc_by(letters);
     }
 
     /// How many dead letters there were when somebody last looked.

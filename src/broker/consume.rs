@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use super::apart::Apart;
 use super::dead::Death;
 use super::quarantine::Quarantine;
+use super::subject::Original;
 use super::topology::Durable;
 use super::{Broker, away, decode, jittered};
 use crate::domain::event::Stored;
@@ -37,6 +38,9 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 /// Deliveries of one batch, at most. A batch costs the database about the same few syncs whatever its size, so a consumer
 /// that is behind catches up by larger ones: with 500, a saturated machine fell behind; with 2,000 it did not.
 const BATCH: usize = 2_000;
+/// Bytes of one batch of ORDERS, about: an event there may be a thousand times as large as another, and the database takes
+/// a batch within seconds or not at all. The log has what clients send, and they may send little at once.
+const BATCH_BYTES: usize = 8 << 20;
 /// How long a batch waits to fill.
 const LINGER: Duration = Duration::from_millis(5);
 /// A delivery that was tried this often goes to the dead letters.
@@ -149,6 +153,24 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, batch: &[Self::Given]) -> impl Future<Output = Vec<Verdict>> + Send;
 }
 
+/// Deliveries that are worked on together.
+struct Batch {
+    messages: Vec<Message>,
+    /// Bytes that it still takes, about.
+    room: usize,
+}
+
+impl Batch {
+    fn push(&mut self, message: Message) {
+        self.room = self.room.saturating_sub(message.length);
+        self.messages.push(message);
+    }
+
+    const fn is_full(&self) -> bool {
+        self.messages.len() >= BATCH || self.room == 0
+    }
+}
+
 /// A delivery and the means to settle it.
 struct Held<T> {
     parcel: T,
@@ -223,15 +245,27 @@ impl<H: Handler> Runner<H> {
             .get_consumer_from_stream(self.durable.name(), self.durable.stream().name())
             .await
             .map_err(|error| lost(&error))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(BATCH)
+        let mut stream = consumer.stream().max_messages_per_batch(BATCH);
+        if let Some(bytes) = self.most_bytes() {
+            // What lies here unopened is not delivered elsewhere for a while, and then it is.
+            stream = stream.max_bytes_per_batch(bytes);
+        }
+        let messages = stream
             .expires(Duration::from_secs(30))
             .heartbeat(Duration::from_secs(10))
             .messages()
             .await
             .map_err(|error| lost(&error))?;
         Ok((messages, way))
+    }
+
+    /// The bytes of a batch, if they are limited.
+    fn most_bytes(&self) -> Option<usize> {
+        (self.durable == Durable::Orders).then_some(BATCH_BYTES)
+    }
+
+    fn batch(&self) -> Batch {
+        Batch { messages: Vec::new(), room: self.most_bytes().unwrap_or(usize::MAX) }
     }
 
     async fn pull(
@@ -259,11 +293,12 @@ impl<H: Handler> Runner<H> {
                 () = lost.cancelled() => return Err(away().caused_by("its connection was lost")),
             };
             let Some(first) = first else { return Ok(()) };
-            let mut batch = vec![first.map_err(|error| away().caused_by(error))?];
+            let mut batch = self.batch();
+            batch.push(first.map_err(|error| away().caused_by(error))?);
             let full = tokio::time::sleep(LINGER);
             tokio::pin!(full);
             let mut interrupted = None;
-            while batch.len() < BATCH {
+            while !batch.is_full() {
                 tokio::select! {
                     biased;
                     next = messages.next() => match next {
@@ -277,8 +312,8 @@ impl<H: Handler> Runner<H> {
                     () = &mut full => break,
                 }
             }
-            let (begin, size) = (Instant::now(), batch.len());
-            self.settle(batch).await;
+            let (begin, size) = (Instant::now(), batch.messages.len());
+            self.settle(batch.messages).await;
             if let Some(error) = interrupted {
                 return Err(error);
             }
@@ -300,16 +335,16 @@ impl<H: Handler> Runner<H> {
     /// wait, as what is left after that while is. Nothing is given back by name, since the broker would send it here again.
     async fn drain(&self, mut messages: Messages) {
         let until = tokio::time::Instant::now() + DRAIN;
-        let mut batch = Vec::new();
+        let mut batch = self.batch();
         while tokio::time::Instant::now() < until {
             let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, messages.next()).await else { break };
             batch.push(message);
-            if batch.len() == BATCH {
-                self.settle(std::mem::take(&mut batch)).await;
+            if batch.is_full() {
+                self.settle(std::mem::replace(&mut batch, self.batch()).messages).await;
             }
         }
         drop(messages);
-        self.settle(batch).await;
+        self.settle(batch.messages).await;
     }
 
     /// Works on a batch until each of its deliveries is acknowledged, given back or dead.
@@ -453,9 +488,12 @@ impl<H: Handler> Runner<H> {
 
     /// Copies a delivery to DEAD; only then is it taken off the consumer.
     async fn bury(&self, message: &Message, attempts: i64, why: &Error) {
-        let seq = message.info().map(|info| info.stream_sequence).unwrap_or_default();
+        // Without a place it comes again; but then it could not have been opened.
+        let Ok(info) = message.info() else { return };
+        let seq = info.stream_sequence;
+        let nanos = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or_default();
         tracing::error!(consumer.name = self.durable.name(), event.seq = seq, attempts, error = %why, "a delivery is dead");
-        let death = Death { durable: self.durable, seq, attempts, why, raw: None };
+        let death = Death { durable: self.durable, original: Original { seq, nanos }, attempts, why, raw: None };
         match self.broker.bury(message, &death).await {
             Ok(()) => {
                 acknowledge(message, AckKind::Term).await;

@@ -4,8 +4,7 @@
 //! headers (`Nats-...`) are instructions for the publish that they came with and are not repeated: a copied
 //! `Nats-Expected-Last-Subject-Sequence` would have the broker refuse the second letter for ever.
 
-use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
 use async_nats::{HeaderMap, Message};
 use base64::Engine as _;
@@ -14,7 +13,7 @@ use bytes::Bytes;
 
 use super::consume::Raw;
 use super::scan::{Entry, Reading};
-use super::subject::{self, Subject};
+use super::subject::{self, Original};
 use super::topology::{Durable, StreamName};
 use super::{Broker, away};
 use crate::domain::clock::Timestamp;
@@ -43,7 +42,7 @@ const ERROR_LIMIT: usize = 1_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Death<'a> {
     pub(super) durable: Durable,
-    pub(super) seq: u64,
+    pub(super) original: Original,
     pub(super) attempts: i64,
     pub(super) why: &'a Error,
     /// Its headers as they were published, if they cannot be read.
@@ -77,8 +76,9 @@ pub(super) fn write(original: &Message, death: &Death<'_>, limit: usize) -> (Hea
 }
 
 fn describe(headers: &mut HeaderMap, original: &Message, death: &Death<'_>, sent: Option<&str>) {
-    let Death { durable, seq, attempts, why, raw } = *death;
-    headers.insert(NATS_MESSAGE_ID, format!("{}:{seq}", durable.name()));
+    let Death { durable, original: Original { seq, .. }, attempts, why, raw } = *death;
+    // Its subject is its own, and takes one letter. An id would have the broker say that it has what was dropped meanwhile.
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     headers.insert(CONSUMER, durable.name());
     headers.insert(SUBJECT, one_line(original.subject.as_str()));
     headers.insert(SEQ, seq.to_string());
@@ -103,7 +103,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// The bytes of headers on the wire, about.
-fn size(headers: &HeaderMap) -> usize {
+pub(super) fn size(headers: &HeaderMap) -> usize {
     let line = |name: usize, value: usize| name + value + 4;
     let lines = headers.iter().flat_map(|(name, values)| {
         let name = name.to_string().len();
@@ -195,20 +195,11 @@ impl Letters {
 }
 
 impl Broker {
-    /// Copies a delivery to DEAD.
-    pub(super) async fn bury(&self, original: &Message, death: &Death<'_>) -> Result<()> {
-        let (headers, payload) = write(original, death, self.client.max_payload());
-        let letter = PublishMessage::build().payload(payload).headers(headers);
-        let sent = self.jetstream.send_publish(Subject::Dead(death.durable).to_string(), letter).await;
-        let stored = sent.map_err(|error| away().caused_by(error))?.await;
-        stored.map(drop).map_err(|error| away().caused_by(error))
-    }
-
     /// All dead letters, or those of one consumer, from the oldest on.
     pub async fn letters(&self, consumer: Option<Durable>) -> Result<Letters> {
-        let filter = consumer.map_or_else(|| subject::DEAD.to_owned(), |durable| Subject::Dead(durable).to_string());
+        let filters = consumer.map_or_else(Vec::new, |durable| subject::letters_of(durable).to_vec());
         let last = self.extent(StreamName::Dead).await?.last;
-        self.scan(StreamName::Dead, Some(filter), 1, last).await.map(Letters)
+        self.scan(StreamName::Dead, filters, 1, last).await.map(Letters)
     }
 
     /// The dead letter at this place.
@@ -293,7 +284,8 @@ mod tests {
     }
 
     fn written(original: &Message, why: &Error, limit: usize) -> (HeaderMap, Bytes) {
-        write(original, &Death { durable: Durable::Persist, seq: 7, attempts: 3, why, raw: None }, limit)
+        let of = Original { seq: 7, nanos: 1 };
+        write(original, &Death { durable: Durable::Persist, original: of, attempts: 3, why, raw: None }, limit)
     }
 
     fn read(headers: HeaderMap, payload: Bytes) -> Letter {
@@ -316,15 +308,17 @@ mod tests {
     #[test]
     fn instructions_to_the_broker_are_not_repeated() {
         let instructions = [
-            ("Nats-Expected-Last-Subject-Sequence", "0"),
+            ("Nats-Expected-Last-Subject-Sequence", "5"),
             ("nats-batch-id", "b"),
             ("Nats-Rollup", "all"),
             ("Shoptalk-Seq", "99"),
         ];
         let (headers, _) = written(&message(Vec::new(), &instructions), &Error::internal("x"), 1 << 20);
         let ours = headers.iter().map(|(name, _)| name.to_string()).filter(|name| starts_with(name, "nats-"));
-        assert_eq!(ours.collect::<Vec<_>>(), ["Nats-Msg-Id"]);
-        assert_eq!(headers.get(SEQ).map(ToString::to_string).as_deref(), Some("7"));
+        assert_eq!(ours.collect::<Vec<_>>(), ["Nats-Expected-Last-Subject-Sequence"]);
+        let value = |name: &str| headers.get(name).map(ToString::to_string);
+        assert_eq!(value("Nats-Expected-Last-Subject-Sequence").as_deref(), Some("0"), "not the original's");
+        assert_eq!(value(SEQ).as_deref(), Some("7"));
     }
 
     #[test]
@@ -342,7 +336,8 @@ mod tests {
         let raw = vec![b'x'; 64_000];
         for filler in [31_000, 64_000] {
             let original = message(Vec::new(), &[("Big", &"y".repeat(filler))]);
-            let death = Death { durable: Durable::Orders, seq: 7, attempts: 0, why: &why, raw: Some(&raw) };
+            let of = Original { seq: 7, nanos: 1 };
+            let death = Death { durable: Durable::Orders, original: of, attempts: 0, why: &why, raw: Some(&raw) };
             let (headers, rest) = write(&original, &death, 1 << 20);
             assert!(size(&headers) < 65_536, "{}", size(&headers));
             assert_eq!(read(headers, rest).published_headers().as_deref(), Some(&raw[..RAW_LIMIT]));

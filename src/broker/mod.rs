@@ -4,6 +4,7 @@
 //! delivery is acknowledged in one place, `consume`; every subject and name comes from `subject` and `topology`.
 
 mod apart;
+mod burial;
 pub mod consume;
 pub mod dead;
 mod gauges;

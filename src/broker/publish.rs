@@ -117,6 +117,11 @@ impl Publisher {
         Ok(pending)
     }
 
+    /// Whether the log has room for more than what follows from it: for what comes from outside and can wait there.
+    pub fn has_room(&self) -> Result<()> {
+        if self.link.is_full() { Err(log_full()) } else { Ok(()) }
+    }
+
     /// Puts an event in line that is stored only if its subject is as the caller knows it: `last` is the seq of its last event
     /// (zero for none), else [`Code::Conflict`]. With a companion, both are stored, one right behind the other, or neither.
     pub fn enqueue_after(
@@ -367,7 +372,7 @@ fn refused(error: &PublishError) -> bool {
     }
 }
 
-fn failure(error: PublishError) -> Error {
+pub(super) fn failure(error: PublishError) -> Error {
     match error.kind() {
         PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
             Error::new(Code::Conflict, "already_there", "this already exists").caused_by(error)
@@ -377,7 +382,7 @@ fn failure(error: PublishError) -> Error {
                 .caused_by(error)
         }
         // The reserve is used up too.
-        PublishErrorKind::Other if told(&error).contains("maximum bytes exceeded") => log_full().caused_by(error),
+        PublishErrorKind::Other if no_room(&error) => log_full().caused_by(error),
         PublishErrorKind::Other => {
             // Among them: its disk is full.
             Error::unavailable("not_stored", "the message broker did not take this, try again later")
@@ -387,6 +392,11 @@ fn failure(error: PublishError) -> Error {
         PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => away().caused_by(error),
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => unknown_outcome(error),
     }
+}
+
+/// Whether the stream is full.
+pub(super) fn no_room(error: &PublishError) -> bool {
+    error.kind() == PublishErrorKind::Other && told(error).contains("maximum bytes exceeded")
 }
 
 /// Everything that an error says, with its causes.

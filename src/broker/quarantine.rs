@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dead::Death;
+use super::subject::Original;
 use super::topology::{Durable, StreamName};
 use super::{Broker, away};
 use crate::error::{Error, Result};
@@ -149,9 +150,9 @@ impl Quarantine {
         headers: HeaderMap,
         why: &Error,
     ) -> Result<()> {
-        let seq = found.seq;
+        let (original, seq) = (found.original, found.original.seq);
         tracing::error!(consumer.name = self.durable.name(), event.seq = seq, error = %why, "what cannot be delivered is dead");
-        let original = Message {
+        let message = Message {
             subject: found.subject.into(),
             reply: None,
             length: found.payload.len(),
@@ -160,8 +161,8 @@ impl Quarantine {
             status: None,
             description: None,
         };
-        let death = Death { durable: self.durable, seq, attempts: 0, why, raw: found.headers.as_deref() };
-        self.broker.bury(&original, &death).await?;
+        let death = Death { durable: self.durable, original, attempts: 0, why, raw: found.headers.as_deref() };
+        self.broker.bury(&message, &death).await?;
         if let Err(error) = stream.delete_message(seq).await {
             // Another instance may have been faster.
             if self.broker.kept(self.durable.stream().name(), seq).await?.is_some() {
@@ -175,7 +176,7 @@ impl Quarantine {
 
 /// A message as its stream has it.
 struct Kept {
-    seq: u64,
+    original: Original,
     subject: String,
     headers: Option<Vec<u8>>,
     payload: Vec<u8>,
@@ -192,8 +193,9 @@ impl Broker {
             Response::Err { error } => return Err(away().caused_by(error)),
         };
         let bytes = |text: &str| STANDARD.decode(text).map_err(Error::internal);
+        let nanos = u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or_default();
         Ok(Some(Kept {
-            seq,
+            original: Original { seq, nanos },
             headers: message.headers.as_deref().map(bytes).transpose()?,
             payload: bytes(&message.payload)?,
             subject: message.subject,

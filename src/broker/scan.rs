@@ -103,13 +103,13 @@ impl Broker {
         Ok(consumer.cached_info().ack_floor.stream_sequence)
     }
 
-    /// Reads a stream between two places, both included; of one subject or pattern if it is given.
-    pub async fn scan(&self, stream: StreamName, filter: Option<String>, from: u64, to: u64) -> Result<Reading> {
+    /// Reads a stream between two places, both included; of these subjects and patterns if any are given.
+    pub async fn scan(&self, stream: StreamName, filters: Vec<String>, from: u64, to: u64) -> Result<Reading> {
         let stream = self.jetstream.get_stream_no_info(stream.name()).await.map_err(lost)?;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
-            filter_subject: filter.unwrap_or_default(),
+            filter_subjects: filters,
             inactive_threshold: FORGOTTEN,
             memory_storage: true,
             num_replicas: 1,
@@ -156,6 +156,11 @@ impl Reading {
         }
         batch.retain(|entry| entry.seq <= self.to);
         Ok(batch)
+    }
+
+    /// How many messages are left to be read, those behind its end included.
+    pub(super) const fn left(&self) -> u64 {
+        self.pending
     }
 
     /// Ends the reading.

@@ -47,6 +47,16 @@ pub enum LiveKind {
     Typing,
 }
 
+/// What a dead letter was made from. A stream made anew gives its places again, but at other times: so this names one delivery
+/// for ever, and there is one letter of it however often it is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Original {
+    /// Its place in its stream.
+    pub seq: u64,
+    /// When the stream took it, in nanoseconds since 1970.
+    pub nanos: u64,
+}
+
 /// Every subject there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
@@ -54,8 +64,8 @@ pub enum Subject {
     Chat(ConversationId, ChatKind),
     /// `inbox.<user>.<kind>`, stored in EVENTS.
     Inbox(UserId, InboxKind),
-    /// `dead.<consumer>`, stored in DEAD.
-    Dead(Durable),
+    /// `dead.<consumer>.<place>-<time>`, stored in DEAD.
+    Dead(Durable, Original),
     /// `live.<kind>.<conversation>`, never stored.
     Live(LiveKind, ConversationId),
 }
@@ -65,11 +75,17 @@ pub const EVENTS: [&str; 2] = ["chat.*.*", "inbox.*.*"];
 /// Everything that other services may publish: also what is wrong, so that somebody hears of it.
 pub const ORDERS: &str = "orders.>";
 /// Everything the dead-letter stream takes in.
-pub const DEAD: &str = "dead.*";
+pub const DEAD: &str = "dead.>";
 /// Every message of every conversation.
 pub const MESSAGES: &str = "chat.*.message";
 /// Every typing signal.
 pub const TYPING: &str = "live.typing.*";
+
+/// Every dead letter of one consumer, those first that were made when all of them had one subject.
+#[must_use]
+pub fn letters_of(durable: Durable) -> [String; 2] {
+    [format!("dead.{}", durable.name()), format!("dead.{}.*", durable.name())]
+}
 
 /// Every event about one conversation.
 #[must_use]
@@ -163,7 +179,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Chat(conversation, kind) => write!(f, "chat.{conversation}.{}", kind.word()),
             Self::Inbox(user, kind) => write!(f, "inbox.{user}.{}", kind.word()),
-            Self::Dead(durable) => write!(f, "dead.{}", durable.name()),
+            Self::Dead(durable, of) => write!(f, "dead.{}.{}-{}", durable.name(), of.seq, of.nanos),
             Self::Live(LiveKind::Typing, conversation) => write!(f, "live.typing.{conversation}"),
         }
     }
@@ -185,8 +201,11 @@ impl FromStr for Subject {
                 let kind = InboxKind::ALL.into_iter().find(|known| known.word() == kind).ok_or_else(unknown)?;
                 Self::Inbox(user.parse()?, kind)
             }
-            ("dead", Some(consumer), None) => {
-                Self::Dead(Durable::ALL.into_iter().find(|known| known.name() == consumer).ok_or_else(unknown)?)
+            ("dead", Some(consumer), Some(original)) => {
+                let durable = Durable::ALL.into_iter().find(|known| known.name() == consumer).ok_or_else(unknown)?;
+                let (seq, nanos) = original.split_once('-').ok_or_else(unknown)?;
+                let number = |text: &str| text.parse().map_err(|_| unknown());
+                Self::Dead(durable, Original { seq: number(seq)?, nanos: number(nanos)? })
             }
             ("live", Some("typing"), Some(conversation)) => Self::Live(LiveKind::Typing, conversation.parse()?),
             _ => return Err(unknown()),
@@ -205,13 +224,23 @@ mod tests {
         let user = UserId::from_bits(8);
         let chat = ChatKind::ALL.map(|kind| Subject::Chat(conversation, kind));
         let inbox = InboxKind::ALL.map(|kind| Subject::Inbox(user, kind));
-        let dead = Durable::ALL.map(Subject::Dead);
+        let dead =
+            Durable::ALL.map(|durable| Subject::Dead(durable, Original { seq: 7, nanos: 1_795_000_000_123_456_789 }));
         let live = [Subject::Live(LiveKind::Typing, conversation)];
         let all = chat.into_iter().chain(inbox).chain(dead).chain(live);
         for subject in all {
             assert_eq!(subject.to_string().parse::<Subject>().ok(), Some(subject));
         }
-        for bad in ["", "chat", "chat.x.message", "chat.*.message", "inbox", "dead.other", "live.typing.x.y"] {
+        for bad in [
+            "",
+            "chat",
+            "chat.x.message",
+            "chat.*.message",
+            "inbox",
+            "dead.other.1-2",
+            "dead.orders.1",
+            "live.typing.x.y",
+        ] {
             assert!(bad.parse::<Subject>().is_err(), "{bad}");
         }
     }

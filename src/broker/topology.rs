@@ -96,6 +96,11 @@ impl Bucket {
 /// Room in the event log beyond its limit, at least.
 const RESERVE: i64 = 4 << 20;
 
+/// The size of a stream beside the log.
+pub(super) fn beside(events_max_bytes: i64) -> i64 {
+    (events_max_bytes / 8).min(1 << 30)
+}
+
 /// A lease is void this long after it was last renewed.
 pub const LEASE: Duration = Duration::from_secs(15);
 
@@ -176,7 +181,7 @@ impl Topology {
                     subjects: vec![subject::ORDERS],
                     storage: "file",
                     discard: "new",
-                    max_bytes: (config.events_max_bytes / 8).min(1 << 30),
+                    max_bytes: beside(config.events_max_bytes),
                     max_age_seconds: 0,
                     duplicate_window_seconds: config.dedup_seconds,
                     allow_direct: true,
@@ -189,7 +194,7 @@ impl Topology {
                     subjects: vec![subject::DEAD],
                     storage: "file",
                     discard: "new",
-                    max_bytes: (config.events_max_bytes / 8).min(1 << 30),
+                    max_bytes: beside(config.events_max_bytes),
                     max_age_seconds: 0,
                     duplicate_window_seconds: 120,
                     allow_direct: true,

@@ -144,7 +144,7 @@ impl Projection {
         report.begin();
         let mut explained: HashMap<Projected, u64> = HashMap::new();
         let mut recount: HashSet<ConversationId> = HashSet::new();
-        let mut log = self.broker.scan(StreamName::Events, None, range.from, range.to).await?;
+        let mut log = self.broker.scan(StreamName::Events, Vec::new(), range.from, range.to).await?;
         loop {
             let entries = log.batch(BATCH).await?;
             let Some(last) = entries.last().map(|last| last.seq) else { break };

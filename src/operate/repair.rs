@@ -61,7 +61,7 @@ impl Projection {
     async fn bring_back(&self, id: ConversationId, range: Range) -> Result<()> {
         let Some(opening) = self.broker.last(Subject::Chat(id, ChatKind::Conversation)).await? else { return Ok(()) };
         self.project(&[opening]).await?;
-        let mut log = self.broker.scan(StreamName::Events, Some(subject::of_conversation(id)), 1, range.to).await?;
+        let mut log = self.broker.scan(StreamName::Events, vec![subject::of_conversation(id)], 1, range.to).await?;
         loop {
             let entries = log.batch(BATCH).await?;
             if entries.is_empty() {

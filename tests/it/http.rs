@@ -100,7 +100,7 @@ async fn the_documentation_is_served_with_the_specification() {
 }
 
 /// The value of one line of the metrics.
-async fn metric(rest: &Rest, name: &str) -> Option<f64> {
+pub async fn metric(rest: &Rest, name: &str) -> Option<f64> {
     let text = rest.request(Method::GET, "/metrics").send().await.expect("a reply").text().await.expect("text");
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }

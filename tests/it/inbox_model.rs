@@ -22,7 +22,7 @@ const STEPS: usize = 60;
 async fn log(world: &World) -> Vec<Stored> {
     let broker = operate::attach(&world.config).await.expect("the broker");
     let head = broker.head().await.expect("its end");
-    let mut reading = broker.scan(StreamName::Events, None, 1, head).await.expect("a reading");
+    let mut reading = broker.scan(StreamName::Events, Vec::new(), 1, head).await.expect("a reading");
     let mut events = Vec::new();
     loop {
         let batch = reading.batch(1_000).await.expect("a batch");

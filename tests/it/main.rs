@@ -17,6 +17,7 @@ mod http;
 mod inbox;
 mod inbox_model;
 mod layers;
+mod letters;
 mod log;
 mod long;
 mod operate;
