@@ -61,6 +61,10 @@ ids! {
     SessionTag, SessionId, "ses";
     /// Names an event in the log.
     EventTag, EventId, "evt";
+    /// Names an attachment.
+    AttachmentTag, AttachmentId, "att";
+    /// Names the bytes of attachments.
+    BlobTag, BlobId, "blb";
     /// Names one running process.
     InstanceTag, InstanceId, "ins";
 }

@@ -3,6 +3,7 @@
 //! Everything here is pure. Time, ids and randomness come in as values; nothing awaits, logs or locks. Wire and stored
 //! shapes are other types, converted at the edges.
 
+pub mod attachment;
 pub mod change;
 pub mod changing;
 pub mod clock;
