@@ -1,8 +1,10 @@
 //! Configuration: from the environment, a `.env` file and an optional TOML file, in that order of precedence.
 //!
 //! [`SETTINGS`] is the whole list, with defaults and what each is for; the README's table is checked against it. Every
-//! fault is found and reported at once, by key. Nothing else in the crate reads the environment.
+//! fault is found and reported at once, by key. Nothing else in the crate reads the environment; what names the stores of
+//! others and their credentials (`AWS_*` and the like) is handed on as it came.
 
+mod blob;
 mod login;
 mod source;
 
@@ -10,6 +12,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use blob::BlobConfig;
 pub use login::Login;
 pub use source::Source;
 
@@ -59,6 +62,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("DEDUP_SECONDS", Some("600"), "time in which the broker itself recognises a repeated event, 1 to 86400"),
     setting("MONGODB_URI", None, "mongodb://... of the database (`dev`: starts its own)"),
     setting("MONGODB_DATABASE", Some("shoptalk"), "database to use when the URI names none"),
+    setting(
+        "ATTACHMENTS_URL",
+        Some("file:data/attachments"),
+        "where the bytes of attachments are kept: `file:` and a folder, `s3://bucket/prefix`, `gs://...`, `az://...` or \
+         `memory:` (`dev`: a folder in its data); credentials by `AWS_*`, `GOOGLE_*` or `AZURE_*`",
+    ),
     setting("JWT_SECRET", None, "secret that signs access tokens, at least 32 bytes (`dev`: makes one)"),
     setting("ACCESS_TOKEN_SECONDS", Some("3600"), "life of an access token, 60 to 86400"),
     setting("REFRESH_TOKEN_DAYS", Some("30"), "life of a refresh token, 1 to 365"),
@@ -221,6 +230,8 @@ pub struct Config {
     pub sockets: SocketConfig,
     /// How the database is reached.
     pub store: StoreConfig,
+    /// Where the bytes of attachments are kept.
+    pub blobs: BlobConfig,
     /// How callers are known.
     pub auth: AuthConfig,
     /// Time after sending in which a message can be edited; nothing for no limit.
@@ -261,6 +272,7 @@ impl Config {
                 database: read.text("MONGODB_DATABASE"),
                 notification_days: read.within("NOTIFICATION_DAYS", 1, 3_650),
             },
+            blobs: read.blobs(),
             auth: AuthConfig {
                 secret: read.secret(),
                 access_seconds: read.within("ACCESS_TOKEN_SECONDS", 60, 86_400),

@@ -1,16 +1,28 @@
 //! Where settings come from: the environment first, then `.env`, then a TOML file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use super::SETTINGS;
 use crate::error::{Error, Result};
 
+/// How the variables begin by which object stores and their credentials are known everywhere. They are not settings of
+/// Shoptalk, and there are too many to name.
+const PASSED_ON: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+
 /// Settings by key, before anybody has looked at their values.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Source {
     values: BTreeMap<String, String>,
+    passed_on: BTreeMap<String, String>,
     unknown: Vec<String>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("keys", &self.values.keys()).finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -60,6 +72,11 @@ impl Source {
         self.values.get(key).map(String::as_str)
     }
 
+    /// What is said of object stores and of credentials for them, by `AWS_*` and the like.
+    pub(super) fn passed_on(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.passed_on.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// Sets what is not set yet.
     pub fn default_to(&mut self, key: &str, value: impl Into<String>) {
         if self.get(key).is_none() {
@@ -79,6 +96,8 @@ impl Source {
         }
         if SETTINGS.iter().any(|setting| setting.key == key) {
             self.values.insert(key, value);
+        } else if is_passed_on(&key) {
+            self.passed_on.insert(key, value);
         }
     }
 
@@ -88,7 +107,7 @@ impl Source {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| fault(error.message().to_owned()))?;
         for (key, value) in table {
             let upper = key.to_uppercase();
-            let known = SETTINGS.iter().any(|setting| setting.key == upper);
+            let known = is_passed_on(&upper) || SETTINGS.iter().any(|setting| setting.key == upper);
             match value {
                 _ if !known => self.unknown.push(key),
                 toml::Value::String(text) => self.set(upper, text),
@@ -97,5 +116,29 @@ impl Source {
             }
         }
         Ok(())
+    }
+}
+
+fn is_passed_on(key: &str) -> bool {
+    PASSED_ON.iter().any(|begin| key.starts_with(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_stores_of_others_is_known_and_handed_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("shoptalk.toml");
+        let text = "aws_access_key_id = \"key\"\nAZURE_STORAGE_ACCOUNT_NAME = \"account\"\nawsome = 1\nport = 1\n";
+        std::fs::write(&path, text).expect("a file");
+        let mut source = Source::default();
+        source.add_file(&path).expect("a good file");
+        assert_eq!(source.unknown().collect::<Vec<_>>(), ["awsome"]);
+        let passed: Vec<_> = source.passed_on().collect();
+        assert_eq!(passed, [("AWS_ACCESS_KEY_ID", "key"), ("AZURE_STORAGE_ACCOUNT_NAME", "account")]);
+        assert_eq!((source.get("PORT"), source.get("AWS_ACCESS_KEY_ID")), (Some("1"), None));
+        assert!(!format!("{source:?}").contains("account"), "{source:?}");
     }
 }
