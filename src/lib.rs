@@ -17,13 +17,14 @@
 //! ```
 //!
 //! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `metrics`, `embedded`; then `config`,
-//! `problem`, `telemetry`; then `broker`, `store`; then `command`, `consumer`; then `presence`, `query`, `operate`; then
+//! `problem`, `telemetry`; then `blob`, `broker`, `store`; then `command`, `consumer`; then `presence`, `query`, `operate`; then
 //! `api`, `gateway`; then `contracts`, `server`, `app`, and `cli` on top. The table in `tests/it/layers.rs` says it in full,
 //! and is tested.
 
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod blob;
 pub mod broker;
 pub mod cli;
 pub mod command;

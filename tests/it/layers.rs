@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("problem", &["auth"]),
     ("embedded", &[]),
     ("auth", &[]),
+    ("blob", &["config", "lifecycle"]),
     ("broker", &["config", "lifecycle", "metrics", "telemetry"]),
     ("store", &["config", "lifecycle", "metrics"]),
     ("command", &["auth", "broker", "lifecycle", "store"]),
@@ -27,12 +28,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("contracts", &["api", "broker", "config"]),
     (
         "server",
-        &["api", "command", "config", "gateway", "lifecycle", "metrics", "presence", "problem", "query", "telemetry"],
+        &[
+            "api",
+            "blob",
+            "command",
+            "config",
+            "gateway",
+            "lifecycle",
+            "metrics",
+            "presence",
+            "problem",
+            "query",
+            "telemetry",
+        ],
     ),
     (
         "app",
         &[
             "auth",
+            "blob",
             "broker",
             "command",
             "config",
@@ -135,6 +149,7 @@ fn each_driver_has_one_importer() {
     files(&source, &mut all);
     for (driver, home) in [
         ("async_nats", "broker"),
+        ("object_store", "blob"),
         ("mongodb", "store"),
         ("jsonwebtoken", "auth"),
         ("argon2", "auth"),
