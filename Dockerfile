@@ -16,7 +16,9 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --home-dir /var/lib/shoptalk --create-home shoptalk
+ && useradd --system --uid 10001 --home-dir /var/lib/shoptalk --create-home shoptalk \
+ # A volume here begins as what it covers, and so belongs to whoever writes to it.
+ && install -d -o shoptalk -g shoptalk -m 0700 /var/lib/shoptalk/data
 COPY --from=build /src/target/release/shoptalk /usr/local/bin/shoptalk
 USER shoptalk
 WORKDIR /var/lib/shoptalk

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
+use crate::blob::Blobs;
 use crate::broker::publish::Publisher;
 use crate::broker::recent::Recent;
 use crate::broker::tail::Tailed;
@@ -46,7 +47,7 @@ use crate::query::sync::Readers;
 use crate::server::{self, Front};
 use crate::store::{Haste, Store};
 
-/// How long an instance waits for the broker and the database when it starts.
+/// How long an instance waits for each of the broker, the database and the attachment store when it starts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long clients' last events may take to be answered before their sockets are closed.
@@ -129,6 +130,7 @@ impl App {
         .counted_by(metrics.clone());
 
         let lifecycle = Lifecycle::new();
+        let blobs = patiently("the attachment store", || Blobs::open(&config.blobs, &lifecycle)).await?;
         broker.watch_link(&lifecycle);
         store.watch(&lifecycle, &metrics);
         broker.measure(&lifecycle);
@@ -201,7 +203,7 @@ impl App {
             front = Some(Front { commands, presences: presences.clone(), gateway: gateway.clone(), socket_io });
             running = Some(Running { gateway, io });
         }
-        let routes = server::routes(queries, lifecycle.clone(), metrics, &config.http.cors, front);
+        let routes = server::routes(queries, blobs, lifecycle.clone(), metrics, &config.http.cors, front);
         let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
         let draining = lifecycle.draining();
         let deadline = config.shutdown;

@@ -71,6 +71,7 @@ impl Tenant {
             ("NATS_URL", &self.nats_url),
             ("MONGODB_URI", &self.mongodb_uri),
             ("MONGODB_DATABASE", &self.database),
+            ("ATTACHMENTS_URL", "memory:"),
             ("JWT_SECRET", "a secret for benches of thirty-two bytes"),
             ("ARGON2_MEMORY_KIB", "64"),
             ("ARGON2_PASSES", "1"),

@@ -56,6 +56,11 @@ async fn dev_with(
     if let Some(uri) = servers.mongodb_uri() {
         source.default_to("MONGODB_URI", uri);
     }
+    if source.get("ATTACHMENTS_URL").is_none() {
+        let folder = data.join("attachments");
+        let folder = folder.to_str().ok_or_else(|| Error::invalid("bad_configuration", "--data is not UTF-8"))?;
+        source.default_to("ATTACHMENTS_URL", format!("file:{folder}"));
+    }
     if source.get("JWT_SECRET").is_none() {
         source.default_to("JWT_SECRET", kept_secret(&data.join("jwt-secret"))?);
     }

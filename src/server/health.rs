@@ -5,6 +5,7 @@ use poem::web::{Data, Json};
 use poem::{IntoResponse as _, Response, handler};
 use serde::Serialize;
 
+use crate::blob::Blobs;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 use crate::problem;
@@ -33,6 +34,8 @@ struct Readiness {
     status: &'static str,
     broker: bool,
     database: bool,
+    /// Whether attachments can be stored and read. Everything else goes on without them.
+    attachments: &'static str,
     draining: bool,
     /// What somebody should look at, though requests are welcome.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -42,14 +45,14 @@ struct Readiness {
 impl Readiness {
     /// Requests are welcome as long as the broker is there. Without the database live chat goes on; all instances would
     /// miss it at the same time, so that taking them out would end the service and not mend it.
-    fn of(broker: bool, database: bool, draining: bool, dead_letters: u64) -> Self {
+    fn of(broker: bool, database: bool, attachments: &'static str, draining: bool, dead_letters: u64) -> Self {
         let status = match (broker && !draining, database) {
             (true, true) => "ready",
             (true, false) => "degraded",
             (false, _) => "not ready",
         };
         let warnings = if dead_letters > 0 { vec![format!("dead_letters: {dead_letters}")] } else { Vec::new() };
-        Self { status, broker, database, draining, warnings }
+        Self { status, broker, database, attachments, draining, warnings }
     }
 
     fn code(&self) -> StatusCode {
@@ -59,9 +62,16 @@ impl Readiness {
 
 /// Whether requests should be sent here; answered within a second.
 #[handler]
-pub(super) async fn ready(queries: Data<&Queries>, lifecycle: Data<&Lifecycle>, metrics: Data<&Metrics>) -> Response {
-    let database = queries.database_answers().await;
-    let body = Readiness::of(queries.broker_answers(), database, lifecycle.is_draining(), metrics.dead_letters());
+pub(super) async fn ready(
+    queries: Data<&Queries>,
+    blobs: Data<&Blobs>,
+    lifecycle: Data<&Lifecycle>,
+    metrics: Data<&Metrics>,
+) -> Response {
+    let (database, draining) = (queries.database_answers().await, lifecycle.is_draining());
+    let attachments = if blobs.answers() { "ok" } else { "away" };
+    let dead_letters = metrics.dead_letters();
+    let body = Readiness::of(queries.broker_answers(), database, attachments, draining, dead_letters);
     let code = body.code();
     Json(body).with_status(code).into_response()
 }
@@ -106,7 +116,7 @@ mod tests {
     #[test]
     fn an_instance_without_a_database_is_not_taken_out() {
         let of = |broker, database, draining| {
-            let readiness = Readiness::of(broker, database, draining, 0);
+            let readiness = Readiness::of(broker, database, "ok", draining, 0);
             (readiness.code().as_u16(), readiness.status)
         };
         assert_eq!(of(true, true, false), (200, "ready"));
@@ -117,10 +127,16 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_without_its_attachment_store_is_ready() {
+        let readiness = Readiness::of(true, true, "away", false, 0);
+        assert_eq!((readiness.code(), readiness.status, readiness.attachments), (StatusCode::OK, "ready", "away"));
+    }
+
+    #[test]
     fn dead_letters_are_a_warning_and_no_more() {
-        let warned = Readiness::of(true, true, false, 3);
+        let warned = Readiness::of(true, true, "ok", false, 3);
         assert_eq!((warned.code(), warned.warnings), (StatusCode::OK, vec!["dead_letters: 3".to_owned()]));
-        let body = serde_json::to_string(&Readiness::of(true, true, false, 0)).expect("JSON");
+        let body = serde_json::to_string(&Readiness::of(true, true, "ok", false, 0)).expect("JSON");
         assert!(!body.contains("warnings"), "{body}");
     }
 

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use utoipa_swagger_ui::Config as DocsConfig;
 
 use crate::api;
+use crate::blob::Blobs;
 use crate::command::Commands;
 use crate::config::Cors;
 use crate::domain::clock::random_bits;
@@ -55,6 +56,7 @@ pub struct Front {
 /// The routes of an instance; without a front (a worker) only its health and its metrics.
 pub fn routes(
     queries: Queries,
+    blobs: Blobs,
     lifecycle: Lifecycle,
     metrics: Metrics,
     cors: &Cors,
@@ -82,6 +84,7 @@ pub fn routes(
     let plain: Arc<BoxEndpoint<'static, Response>> = Arc::new(
         route
             .data(queries)
+            .data(blobs)
             .data(lifecycle)
             .data(metrics.clone())
             .catch_all_error(problem::catch_all)

@@ -25,7 +25,7 @@ impl Dev {
             .args(["dev", "--data"])
             .arg(data)
             // Servers of its own, whatever these tests were given; empty counts as not set.
-            .envs([("NATS_URL", ""), ("MONGODB_URI", ""), ("JWT_SECRET", "")])
+            .envs([("NATS_URL", ""), ("MONGODB_URI", ""), ("JWT_SECRET", ""), ("ATTACHMENTS_URL", "")])
             .envs([("SHOPTALK_NATS_USER", ""), ("SHOPTALK_NATS_PASSWORD", ""), ("SHOPTALK_NATS_SEED", "")])
             .envs([("PORT", "0"), ("ARGON2_MEMORY_KIB", "64"), ("ARGON2_PASSES", "1"), ("LOG", "warn")])
             .current_dir(env!("CARGO_TARGET_TMPDIR"))

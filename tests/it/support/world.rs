@@ -20,12 +20,15 @@ pub struct World {
 
 /// The settings of an instance for tests: a port of its own, and hashes that cost nothing.
 pub fn settings(tenant: &Tenant) -> Vec<(String, String)> {
+    // All instances of a tenant have the same.
+    let attachments = format!("file:{}", servers::scratch("attachments").join(&tenant.database).display());
     [
         ("HOST", "127.0.0.1"),
         ("PORT", "0"),
         ("NATS_URL", &tenant.nats_url),
         ("MONGODB_URI", &tenant.mongodb_uri),
         ("MONGODB_DATABASE", &tenant.database),
+        ("ATTACHMENTS_URL", &attachments),
         ("JWT_SECRET", SECRET),
         ("ARGON2_MEMORY_KIB", "64"),
         ("ARGON2_PASSES", "1"),
