@@ -2,7 +2,8 @@
 //!
 //! Owns at most two processes (nats-server and a `MongoDB`), the folder with their data, configuration and logs, their
 //! ports and their end. It never installs a program (`scripts/servers` does), never listens beyond loopback, and never
-//! speaks for a server that somebody else runs: with `NATS_URL` or `MONGODB_URI` set, the caller does not ask for it.
+//! speaks for a server that somebody else runs: with `NATS_URL` or `MONGODB_URI` set, the caller does not ask for it. It
+//! knows where the S3 server of the tests is, which they start themselves.
 //!
 //! No child outlives this process, however it ends: the kernel then sends it a SIGTERM, see [`guard`]. So a run that
 //! was killed leaves servers which are still closing, and nats-server takes no lock on its store. Therefore every child
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::child::Child;
 pub use self::child::guard;
+pub use self::programs::s3_server;
 use self::setup::{Port, Setup};
 use crate::error::{Code, Error, Result};
 

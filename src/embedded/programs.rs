@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 /// What `scripts/servers` puts into its cache; the versions are part of the names.
 pub(super) const NATS_SERVER: &str = "nats-server-2.15.1";
 pub(super) const SECANTUSD: &str = "secantusd-rs-0.5.3-beta.196";
+const S3S_FS: &str = "s3s-fs-0.14.1";
 
 /// A program as the shell would find it.
 pub(super) fn on_path(program: &str) -> Option<PathBuf> {
@@ -19,13 +20,28 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
 
 /// A program that `scripts/servers` made ready; `instead` is the variable that makes it unnecessary.
 pub(super) fn cached(program: &str, instead: &str) -> Result<PathBuf> {
-    let cache = environment("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| environment("HOME").map(|home| Path::new(&home).join(".cache")));
-    cache.and_then(|cache| executable(&cache.join("shoptalk/bin").join(program))).ok_or_else(|| {
+    in_cache(program).ok_or_else(|| {
         let shown = format!("{program} is missing: run `make servers`, or set {instead} to use a server of yours");
         Error::unavailable("server_missing", shown)
     })
+}
+
+/// A server that speaks S3, for tests: `shoptalk dev` keeps attachments in a folder.
+///
+/// # Errors
+/// `Unavailable` when `scripts/servers tests` was not run here.
+pub fn s3_server() -> Result<PathBuf> {
+    in_cache(S3S_FS).ok_or_else(|| {
+        let shown = format!("{S3S_FS} is missing: run `scripts/servers tests`");
+        Error::unavailable("server_missing", shown)
+    })
+}
+
+fn in_cache(program: &str) -> Option<PathBuf> {
+    let cache = environment("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| environment("HOME").map(|home| Path::new(&home).join(".cache")));
+    executable(&cache?.join("shoptalk/bin").join(program))
 }
 
 fn executable(file: &Path) -> Option<PathBuf> {
@@ -49,7 +65,7 @@ mod tests {
     #[test]
     fn the_script_provides_the_versions_that_are_looked_for() {
         let script = include_str!("../../scripts/servers");
-        for name in [NATS_SERVER, SECANTUSD] {
+        for name in [NATS_SERVER, SECANTUSD, S3S_FS] {
             assert!(script.contains(&format!("=\"{name}\"\n")), "scripts/servers does not provide {name}");
         }
     }

@@ -4,6 +4,7 @@ mod support;
 
 mod accounts;
 mod agreement;
+mod blobs;
 mod changes;
 mod chat;
 mod contracts;

@@ -6,6 +6,7 @@ pub mod freeze;
 pub mod messages;
 pub mod node;
 pub mod proxy;
+pub mod s3;
 pub mod servers;
 pub mod socket;
 pub mod socketio;

@@ -101,7 +101,7 @@ pub struct Polling {
 impl Polling {
     pub async fn connect(address: SocketAddr, token: &str) -> Self {
         let base = format!("http://{address}/socket.io/?EIO=4&transport=polling");
-        let client = reqwest::Client::new();
+        let client = super::client::http();
         let opened = client.get(&base).send().await.expect("a reply").text().await.expect("text");
         let opened: Value = serde_json::from_str(opened.trim_start_matches('0')).expect("an open packet");
         let sid = opened["sid"].as_str().expect("a session").to_owned();
