@@ -16,10 +16,10 @@
 //! resuming: gateway/ or api/ -> query::sync -> the newest events in memory, or the log by subject
 //! ```
 //!
-//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `lifecycle`, `metrics`, `embedded`; then `config`,
-//! `problem`, `telemetry`; then `blob`, `broker`, `store`; then `command`, `consumer`; then `presence`, `query`, `operate`; then
-//! `api`, `gateway`; then `contracts`, `server`, `app`, and `cli` on top. The table in `tests/it/layers.rs` says it in full,
-//! and is tested.
+//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `inspect`, `lifecycle`, `metrics`, `embedded`;
+//! then `config`, `problem`, `telemetry`; then `blob`, `broker`, `store`; then `command`, `consumer`; then `presence`,
+//! `query`, `operate`; then `api`, `gateway`; then `contracts`, `server`, `app`, and `cli` on top. The table in
+//! `tests/it/layers.rs` says it in full, and is tested.
 
 pub mod api;
 pub mod app;
@@ -35,6 +35,7 @@ pub mod domain;
 pub mod embedded;
 pub mod error;
 pub mod gateway;
+pub mod inspect;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operate;

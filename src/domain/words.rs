@@ -32,7 +32,7 @@ pub fn required<T>(field: Option<T>, name: &'static str) -> Result<T> {
 
 /// Whether this ends a line or turns the direction of what follows around: a name with it could pass for another one, or spill
 /// over what is shown beside it.
-fn breaks_out(c: char) -> bool {
+pub(crate) fn breaks_out(c: char) -> bool {
     c.is_control() || overrides(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -55,7 +55,7 @@ fn is_unseen(c: char) -> bool {
 }
 
 /// Whether there is nothing to be seen in it.
-pub(super) fn is_blank(text: &str) -> bool {
+pub(crate) fn is_blank(text: &str) -> bool {
     text.chars().all(is_unseen)
 }
 

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("problem", &["auth"]),
     ("embedded", &[]),
     ("auth", &[]),
+    ("inspect", &[]),
     ("blob", &["config", "lifecycle"]),
     ("broker", &["config", "lifecycle", "metrics", "telemetry"]),
     ("store", &["config", "lifecycle", "metrics"]),
@@ -154,6 +155,8 @@ fn each_driver_has_one_importer() {
         ("jsonwebtoken", "auth"),
         ("argon2", "auth"),
         ("prometheus_client", "metrics.rs"),
+        ("infer", "inspect"),
+        ("blurhash", "inspect"),
     ] {
         for path in &all {
             let relative = path.strip_prefix(&source).expect("below src");
