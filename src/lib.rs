@@ -16,7 +16,7 @@
 //! resuming: gateway/ or api/ -> query::sync -> the newest events in memory, or the log by subject
 //! ```
 //!
-//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `inspect`, `lifecycle`, `metrics`, `embedded`;
+//! Who may use whom, from the bottom: `domain`, `error`; then `auth`, `inspect`, `scan`, `lifecycle`, `metrics`, `embedded`;
 //! then `config`, `problem`, `telemetry`; then `blob`, `broker`, `store`; then `command`, `consumer`; then `presence`,
 //! `query`, `operate`; then `api`, `gateway`; then `contracts`, `server`, `app`, and `cli` on top. The table in
 //! `tests/it/layers.rs` says it in full, and is tested.
@@ -42,6 +42,7 @@ pub mod operate;
 pub mod presence;
 pub mod problem;
 pub mod query;
+pub mod scan;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("embedded", &[]),
     ("auth", &[]),
     ("inspect", &[]),
+    ("scan", &[]),
     ("blob", &["config", "lifecycle"]),
     ("broker", &["config", "lifecycle", "metrics", "telemetry"]),
     ("store", &["config", "lifecycle", "metrics"]),
@@ -155,6 +156,7 @@ fn each_driver_has_one_importer() {
         ("jsonwebtoken", "auth"),
         ("argon2", "auth"),
         ("prometheus_client", "metrics.rs"),
+        ("clamav_client", "scan.rs"),
         ("infer", "inspect"),
         ("blurhash", "inspect"),
     ] {
