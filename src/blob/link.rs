@@ -135,8 +135,8 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 
 /// Whether a folder stays as it is until somebody does something about it.
 const fn needs_somebody(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{CrossesDevices, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-    matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory | CrossesDevices)
+    use io::ErrorKind::{CrossesDevices, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory | NotFound | CrossesDevices)
 }
 
 /// What is known of the store. Time is handed in.

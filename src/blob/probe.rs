@@ -33,6 +33,8 @@ pub(super) async fn probe(inner: &Inner) -> Result<()> {
 async fn round(inner: &Inner, key: &str) -> Result<(), Failed> {
     let at = |what| move |failure| (what, failure);
     let wrong = |what, said: &str| (what, Failure::Refused(said.into()));
+    // Nothing comes in without one, and it may be elsewhere than the store.
+    drop(inner.spools.fresh().map_err(|error| ("making a spool file", error.into()))?);
     inner.put(key, Bytes::from_static(PROBE), "text/plain").await.map_err(at("writing"))?;
 
     let found = inner.get(key, None).await.map_err(at("reading"))?;

@@ -168,6 +168,15 @@ async fn a_folder_that_cannot_be_written_is_said_at_once() {
 }
 
 #[tokio::test]
+async fn where_no_spool_can_be_made_no_store_is_opened() {
+    let (folder, blobs) = folder().await;
+    std::fs::remove_dir(folder.path().join("kept/.spool")).expect("an empty folder");
+    let error = probe::probe(&blobs.0).await.expect_err("no place for a spool");
+    assert_eq!((error.reason(), error.transient()), ("bad_configuration", false));
+    assert!(error.shown().contains(": making a spool file failed: "), "{}", error.shown());
+}
+
+#[tokio::test]
 async fn stale_spools_are_swept_and_objects_are_not() {
     let (folder, blobs) = folder().await;
     blobs.put("blobs/one", Bytes::from_static(b"bytes"), "text/plain").await.expect("room");
