@@ -56,6 +56,9 @@ fn a_file_that_could_be_two_things_is_refused() {
         ("a pdf behind a png", "a.png", followed(&png, &samples::pdf())),
         ("a program behind a png", "a.png", followed(&png, &[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 64]].concat())),
         ("an archive behind a gif", "a.gif", followed(&gif, b"7z\xbc\xaf\x27\x1c\0\x04")),
+        ("a page behind a sound", "a.wav", {
+            followed(&samples::riff(b"WAVE", &[samples::riff_chunk(b"data", &[128; 6000])]), b"<html>")
+        }),
         ("a page in a pdf", "a.pdf", followed(b"%PDF-1.4\n%<script>alert(1)</script>\n", &samples::pdf())),
         (
             "a page in a tag of a song",
