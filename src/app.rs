@@ -6,11 +6,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use poem::Server;
 use poem::listener::TcpAcceptor;
+use poem::{Endpoint, Response, Server};
 use socketioxide::SocketIo;
 use tokio::net::TcpListener;
 
+use crate::auth::link::Links;
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::blob::Blobs;
@@ -27,11 +28,13 @@ use crate::command::lookup::Lookup;
 use crate::command::preferences::Preferred;
 use crate::command::receipts::Receipts;
 use crate::command::resends::Resends;
+use crate::command::uploads::{UploadLimits, Uploads};
 use crate::config::Config;
 use crate::consumer::deciding::Deciding;
 use crate::consumer::notify::Notify;
 use crate::consumer::orders::{self, Orders};
 use crate::consumer::persist::Persist;
+use crate::consumer::previews::{self, Previews};
 use crate::domain::clock::Clock;
 use crate::domain::ids::{InstanceId, UserId};
 use crate::domain::push::{Kept, Push};
@@ -41,9 +44,11 @@ use crate::error::{Code, Error, Result};
 use crate::gateway::{Gateway, Hub, Pushes, Typists, socketio};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::operate::sweep::Sweep;
 use crate::presence::Presences;
 use crate::query::Queries;
 use crate::query::sync::Readers;
+use crate::scan::Scanner;
 use crate::server::{self, Front};
 use crate::store::{Haste, Store};
 
@@ -139,12 +144,14 @@ impl App {
         let preferred = Preferred::new(broker.clone(), store.clone());
         let recent = Arc::new(Recent::new(config.sockets.window));
         let inboxes = Inboxes::new(broker.clone(), store.clone(), recent.clone());
+        let uploads = uploads(config, &blobs)?;
         let queries = Queries {
             broker: broker.clone(),
             store: store.clone(),
             directory: directory.clone(),
             inboxes: inboxes.clone(),
             preferred: preferred.clone(),
+            uploads: uploads.clone(),
             recent: recent.clone(),
             readers: Readers::default(),
             metrics: metrics.clone(),
@@ -172,7 +179,8 @@ impl App {
         };
         broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
         if roles.worker {
-            work(&queries, &lifecycle, &publisher, &presences, &roster, config.orders_open_conversations)?;
+            work(&queries, &lifecycle, &publisher, &presences, &roster, config)?;
+            sweep(&queries, &lifecycle, &presences, config).await?;
         }
         let mut front = None;
         let mut running = None;
@@ -190,6 +198,7 @@ impl App {
                 limits,
                 resends: Resends::start(store, Duration::from_secs(config.broker.dedup_seconds), &lifecycle),
                 lookup,
+                uploads,
                 editable: config.editable,
                 tokens: Arc::new(Tokens::new(config.auth.secret.as_bytes(), config.auth.access_seconds)),
                 passwords: Passwords::new(config.auth.cost, hashes_at_once())?,
@@ -204,15 +213,8 @@ impl App {
             running = Some(Running { gateway, io });
         }
         let routes = server::routes(queries, blobs, lifecycle.clone(), metrics, &config.http.cors, front);
-        let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
-        let draining = lifecycle.draining();
         let deadline = config.shutdown;
-        lifecycle.background("http", async move {
-            Server::new_with_acceptor(acceptor)
-                .run_with_graceful_shutdown(routes, async move { draining.cancelled().await }, Some(deadline))
-                .await
-                .map_err(Error::internal)
-        });
+        serve(listener, routes, &lifecycle, deadline)?;
         Ok(Self { address, lifecycle, broker, presences, front: running, deadline })
     }
 
@@ -303,6 +305,43 @@ impl Ears {
     }
 }
 
+/// Takes requests until the instance drains.
+fn serve(
+    listener: TcpListener,
+    routes: impl Endpoint<Output = Response> + 'static,
+    lifecycle: &Lifecycle,
+    deadline: Duration,
+) -> Result<()> {
+    let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
+    let draining = lifecycle.draining();
+    lifecycle.background("http", async move {
+        Server::new_with_acceptor(acceptor)
+            .run_with_graceful_shutdown(routes, async move { draining.cancelled().await }, Some(deadline))
+            .await
+            .map_err(Error::internal)
+    });
+    Ok(())
+}
+
+/// What uploads need.
+fn uploads(config: &Config, blobs: &Blobs) -> Result<Uploads> {
+    let limits = UploadLimits {
+        bytes: config.attachments.bytes,
+        pixels: config.attachments.pixels,
+        link: config.attachments.link,
+        scans: config.attachments.scanner.is_some(),
+    };
+    Ok(Uploads::new(blobs.clone(), Links::new(config.auth.secret.as_bytes())?, limits))
+}
+
+/// Sweeps attachments whenever no other instance does.
+async fn sweep(queries: &Queries, lifecycle: &Lifecycle, presences: &Presences, config: &Config) -> Result<()> {
+    let Queries { broker, store, uploads, clock, .. } = queries.clone();
+    let lease = broker.lease("sweep", presences.instance()).await?;
+    Sweep::new(broker, store, uploads.blobs, config.attachments.clone(), clock).run(lifecycle, lease);
+    Ok(())
+}
+
 /// Works on the log, and on what other services say of orders.
 fn work(
     queries: &Queries,
@@ -310,14 +349,26 @@ fn work(
     publisher: &Publisher,
     presences: &Presences,
     roster: &Arc<Mutex<Roster>>,
-    opens: bool,
+    config: &Config,
 ) -> Result<()> {
-    let Queries { broker, store, directory, preferred, recent, clock, .. } = queries.clone();
+    let Queries { broker, store, directory, preferred, recent, uploads, clock, .. } = queries.clone();
     let presences = presences.clone();
     let there = Arc::new(move |user| presences.status(user));
     let deciding = Deciding::new(directory.clone(), preferred.clone(), there);
     let notify = Notify::new(broker.clone(), publisher.clone(), clock.clone(), deciding.clone());
     let publisher = publisher.clone();
+    let previews = Previews::new(previews::Means {
+        blobs: uploads.blobs.clone(),
+        store: store.clone(),
+        publisher: publisher.clone(),
+        directory: directory.clone(),
+        deciding: deciding.clone(),
+        scanner: config.attachments.scanner.as_deref().map(Scanner::new).transpose()?,
+        pixels: config.attachments.pixels,
+        clock: clock.clone(),
+    });
+    broker.consume(Durable::Previews, lifecycle, previews);
+    let opens = config.orders_open_conversations;
     broker.trim(lifecycle);
     broker.consume(Durable::Persist, lifecycle, Persist::new(store.clone()));
     broker.consume(Durable::Notify, lifecycle, notify.knowing(roster.clone(), recent));

@@ -10,8 +10,10 @@
 //!   -> broker::tail   one ordered consumer per instance -> gateway::hub -> the sockets it holds
 //!   -> persist        durable, shared, batched          -> MongoDB
 //!   -> notify         durable, shared                   -> inbox.<user>.notification, into EVENTS again
+//!   -> previews       durable, shared, one by one       -> scanned and smaller pictures, told through EVENTS again
 //! ORDERS, what other services say of orders:
 //!   -> orders         durable, shared, batched          -> MongoDB, and entries and notifications into EVENTS
+//! attachments: api/ -> command::uploads -> spool -> inspect -> blob (any object store), a record in MongoDB
 //! reads: api/ -> query/ -> MongoDB, and the log for what MongoDB does not have yet
 //! resuming: gateway/ or api/ -> query::sync -> the newest events in memory, or the log by subject
 //! ```

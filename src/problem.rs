@@ -83,7 +83,13 @@ pub async fn catch_all(error: poem::Error) -> Response {
         StatusCode::UNAUTHORIZED => crate::auth::token::missing(),
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(Code::TooLarge, "body_too_large", "the body is larger than 1 MiB"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            return render(&Error::invalid("unsupported_media_type", "the body must be application/json"), status);
+            return render(
+                &Error::invalid(
+                    "unsupported_media_type",
+                    "the body must be application/json, or where files are taken multipart/form-data",
+                ),
+                status,
+            );
         }
         StatusCode::FORBIDDEN => Error::new(Code::Forbidden, "forbidden", sentence),
         status if status.is_client_error() => Error::invalid("malformed_request", sentence),

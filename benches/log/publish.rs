@@ -169,6 +169,7 @@ impl People {
             text: format!("{number:>100}"),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: now,

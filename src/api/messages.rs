@@ -4,38 +4,14 @@ use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::Any;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::text::Text;
+use super::composed::{self, Composed, Read};
 use super::wire::MessageBody;
 use super::{Caller, Group, Reply, trace};
 use crate::command::Commands;
-use crate::command::messages::Draft;
 use crate::domain::page::{self, Edge, Range};
 use crate::query::Queries;
-
-/// A message to send.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct NewMessage {
-    /// Where (`cnv_...`).
-    conversation_id: Option<Text>,
-    /// Your own id; it is checked, and may be left out.
-    sender_id: Option<Text>,
-    /// A participant you expect to be there.
-    recipient_id: Option<Text>,
-    /// What you say: 1 to 8,000 characters.
-    text: Option<Text>,
-    /// Not supported yet: a message with one is refused.
-    attachment: Option<Any<serde_json::Value>>,
-    /// The message that it answers (`msg_...`).
-    reply_to: Option<Text>,
-    /// The ids of participants that it names, at most 50.
-    mentions: Option<Vec<Text>>,
-    /// Your own id for this send: sent again with the same one, it is the same message.
-    client_message_id: Option<Text>,
-}
 
 /// A page of a conversation's history, oldest first.
 #[derive(Object)]
@@ -68,7 +44,8 @@ impl MessagesApi {
     /// Send a message
     ///
     /// The reply comes once the broker has stored it. With a `clientMessageId`, or the header `Idempotency-Key`, it can be
-    /// sent again without being said twice: the reply is then the first one as it is now.
+    /// sent again without being said twice: the reply is then the first one as it is now. As a form it can bring files along,
+    /// each as a part `attachment`.
     #[oai(path = "/", method = "post", operation_id = "sendMessage")]
     async fn send(
         &self,
@@ -78,24 +55,23 @@ impl MessagesApi {
         /// The same as `clientMessageId`.
         #[oai(name = "Idempotency-Key")]
         idempotency_key: Header<Option<String>>,
-        body: Json<NewMessage>,
+        body: Composed,
     ) -> Reply<Sent> {
-        caller.0.check_claim(body.sender_id.as_deref())?;
-        let draft = Draft {
-            conversation_id: body.conversation_id.as_deref(),
-            recipient_id: body.recipient_id.as_deref(),
-            text: body.text.as_deref(),
-            reply_to: body.reply_to.as_deref(),
-            mentions: body.mentions.iter().flatten().map(|user| &**user).collect(),
-            client_message_id: body.client_message_id.as_deref().or(idempotency_key.0.as_deref()),
-            attachment: body.attachment.is_some(),
-        };
-        let send = draft.check()?;
-        let id = commands.name_message(&caller.0, &send);
-        let in_line = commands.send_message(&caller.0, id, send, trace(request)).await?;
-        let stored = commands.sent(in_line).await?;
-        let state = commands.current(stored).await;
-        Ok(Sent::Created(Json(commands.shown(&caller.0, state).await.into())))
+        let (actor, trace) = (&caller.0, trace(request));
+        let Read { send, brought } = body.read(&commands, actor, idempotency_key.0.as_deref(), trace).await?;
+        let id = commands.name_message(actor, &send);
+        let sent = async { commands.sent(commands.send_message(actor, id, send, trace).await?).await };
+        match sent.await {
+            Ok(stored) => {
+                let state = commands.current(stored).await;
+                Ok(Sent::Created(Json(commands.shown(actor, state).await.into())))
+            }
+            Err(error) => {
+                // What cannot be told apart from sent stays claimed: it is not taken back then.
+                composed::discard(&commands, actor, &brought).await;
+                Err(error.into())
+            }
+        }
     }
 
     /// A conversation's history, oldest first; the newest page unless asked otherwise

@@ -2,8 +2,10 @@
 //!
 //! poem-openapi writes the specification from the code. `openapi/openapi.json` is its committed copy.
 
+mod attachments;
 mod auth;
 mod changes;
+mod composed;
 mod conversations;
 mod encoded;
 mod failure;
@@ -45,6 +47,8 @@ enum Group {
     Conversations,
     /// What was said.
     Messages,
+    /// What messages bring along beside their words.
+    Attachments,
     /// What the caller was told.
     Notifications,
     /// What other services told of orders.
@@ -92,6 +96,7 @@ type Resources = (
     messages::MessagesApi,
     trace::TraceApi,
     changes::ChangesApi,
+    attachments::AttachmentsApi,
     notifications::NotificationsApi,
     orders::OrdersApi,
     sync::SyncApi,
@@ -115,6 +120,7 @@ pub fn service() -> Api {
         messages::MessagesApi,
         trace::TraceApi,
         changes::ChangesApi,
+        attachments::AttachmentsApi,
         notifications::NotificationsApi,
         orders::OrdersApi,
         sync::SyncApi,

@@ -2,6 +2,7 @@
 
 use poem_openapi::Object;
 
+use super::attachments::wire::AttachmentBody;
 use crate::domain::ids::UserId;
 use crate::domain::message::{Entry, Kind, Quote};
 use crate::domain::state::MessageState;
@@ -20,7 +21,7 @@ pub(super) struct MessageBody {
     sender_id: String,
     /// Their name when they said it.
     sender_name: String,
-    /// What it is: `text`, or `system` for a note that something happened to the conversation.
+    /// What it is: `text`, `attachment` for one with attachments, or `system` for a note that something happened to the conversation.
     kind: String,
     /// The text as it is now; empty if the message is deleted.
     text: String,
@@ -29,6 +30,9 @@ pub(super) struct MessageBody {
     /// The participants it names.
     #[oai(skip_serializing_if_is_empty)]
     mentions: Vec<String>,
+    /// What is attached, as far as that is known now.
+    #[oai(skip_serializing_if_is_empty)]
+    attachments: Vec<AttachmentBody>,
     /// What happened, if it is a note.
     entry: Option<EntryBody>,
     /// The emoji on it, in the order in which they came.
@@ -103,6 +107,7 @@ pub(super) struct ReactionsBody {
 pub(super) const fn word_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "text",
+        Kind::Attachment => "attachment",
         Kind::System => "system",
         Kind::Order => "order",
     }
@@ -169,6 +174,7 @@ impl From<MessageState> for MessageBody {
             text: state.text().to_owned(),
             mentions: strings(state.mentions()),
             reactions: reactions.collect(),
+            attachments: state.attachments().cloned().map(AttachmentBody::from).collect(),
             edited_at: state.edited_at().map(|at| at.to_string()),
             deleted_at: state.deleted.map(|deleted| deleted.at.to_string()),
             deleted_by: state.deleted.map(|deleted| deleted.by.to_string()),

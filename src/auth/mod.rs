@@ -1,6 +1,7 @@
-//! Who is calling: tokens, passwords, the authenticated caller.
+//! Who is calling: tokens, passwords, links, the authenticated caller.
 
 pub mod actor;
+pub mod link;
 pub mod password;
 pub mod token;
 

@@ -38,6 +38,8 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 /// Deliveries of one batch, at most. A batch costs the database about the same few syncs whatever its size, so a consumer
 /// that is behind catches up by larger ones: with 500, a saturated machine fell behind; with 2,000 it did not.
 const BATCH: usize = 2_000;
+/// Attachments are worked on one by one: each takes long, and what lies here is done by nobody else.
+const ONE: usize = 1;
 /// Bytes of one batch of ORDERS, about: an event there may be a thousand times as large as another, and the database takes
 /// a batch within seconds or not at all. The log has what clients send, and they may send little at once.
 const BATCH_BYTES: usize = 8 << 20;
@@ -156,6 +158,8 @@ pub trait Handler: Send + Sync + 'static {
 /// Deliveries that are worked on together.
 struct Batch {
     messages: Vec<Message>,
+    /// Deliveries that it takes.
+    most: usize,
     /// Bytes that it still takes, about.
     room: usize,
 }
@@ -167,7 +171,7 @@ impl Batch {
     }
 
     const fn is_full(&self) -> bool {
-        self.messages.len() >= BATCH || self.room == 0
+        self.messages.len() >= self.most || self.room == 0
     }
 }
 
@@ -245,7 +249,7 @@ impl<H: Handler> Runner<H> {
             .get_consumer_from_stream(self.durable.name(), self.durable.stream().name())
             .await
             .map_err(|error| lost(&error))?;
-        let mut stream = consumer.stream().max_messages_per_batch(BATCH);
+        let mut stream = consumer.stream().max_messages_per_batch(self.most());
         if let Some(bytes) = self.most_bytes() {
             // What lies here unopened is not delivered elsewhere for a while, and then it is.
             stream = stream.max_bytes_per_batch(bytes);
@@ -259,13 +263,18 @@ impl<H: Handler> Runner<H> {
         Ok((messages, way))
     }
 
+    /// Deliveries of a batch.
+    fn most(&self) -> usize {
+        if self.durable == Durable::Previews { ONE } else { BATCH }
+    }
+
     /// The bytes of a batch, if they are limited.
     fn most_bytes(&self) -> Option<usize> {
         (self.durable == Durable::Orders).then_some(BATCH_BYTES)
     }
 
     fn batch(&self) -> Batch {
-        Batch { messages: Vec::new(), room: self.most_bytes().unwrap_or(usize::MAX) }
+        Batch { messages: Vec::new(), most: self.most(), room: self.most_bytes().unwrap_or(usize::MAX) }
     }
 
     async fn pull(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::topology::Durable;
+use crate::domain::attachment::Progress;
 use crate::domain::event::Body;
 use crate::domain::ids::{ConversationId, UserId};
 use crate::error::Error;
@@ -23,6 +24,8 @@ pub enum ChatKind {
     Reaction,
     /// A message that is pinned.
     Pin,
+    /// More is known of an attachment of a message.
+    Attachment,
     /// A receipt.
     Receipt,
     /// What the conversation is to one of its participants.
@@ -38,6 +41,8 @@ pub enum InboxKind {
     NotificationState,
     /// The user's preferences.
     Preferences,
+    /// What the user has uploaded, as long as it belongs to no message.
+    Attachment,
 }
 
 /// Signals that are never stored.
@@ -78,6 +83,8 @@ pub const ORDERS: &str = "orders.>";
 pub const DEAD: &str = "dead.>";
 /// Every message of every conversation.
 pub const MESSAGES: &str = "chat.*.message";
+/// Everything that is uploaded.
+pub const UPLOADS: &str = "inbox.*.attachment";
 /// Every typing signal.
 pub const TYPING: &str = "live.typing.*";
 
@@ -104,6 +111,10 @@ impl Subject {
             Body::Deletion(deletion) => Self::Chat(deletion.conversation_id, ChatKind::Delete),
             Body::Reaction(reaction) => Self::Chat(reaction.conversation_id, ChatKind::Reaction),
             Body::Pin(pin) => Self::Chat(pin.conversation_id, ChatKind::Pin),
+            Body::Attachment(Progress { place: Some(place), .. }) => {
+                Self::Chat(place.conversation_id, ChatKind::Attachment)
+            }
+            Body::Attachment(progress) => Self::Inbox(progress.owner_id, InboxKind::Attachment),
             Body::Receipt(receipt) => Self::Chat(receipt.conversation_id, ChatKind::Receipt),
             Body::Setting(setting) => Self::Chat(setting.conversation_id, ChatKind::Setting),
             Body::Notification(notification) => Self::Inbox(notification.user_id, InboxKind::Notification),
@@ -136,13 +147,14 @@ impl fmt::Display for Filter {
 
 impl ChatKind {
     /// Every one of them.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Conversation,
         Self::Message,
         Self::Edit,
         Self::Delete,
         Self::Reaction,
         Self::Pin,
+        Self::Attachment,
         Self::Receipt,
         Self::Setting,
     ];
@@ -155,6 +167,7 @@ impl ChatKind {
             Self::Delete => "delete",
             Self::Reaction => "reaction",
             Self::Pin => "pin",
+            Self::Attachment => "attachment",
             Self::Receipt => "receipt",
             Self::Setting => "setting",
         }
@@ -163,13 +176,14 @@ impl ChatKind {
 
 impl InboxKind {
     /// Every one of them.
-    const ALL: [Self; 3] = [Self::Notification, Self::NotificationState, Self::Preferences];
+    const ALL: [Self; 4] = [Self::Notification, Self::NotificationState, Self::Preferences, Self::Attachment];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Notification => "notification",
             Self::NotificationState => "notification_state",
             Self::Preferences => "preferences",
+            Self::Attachment => "attachment",
         }
     }
 }

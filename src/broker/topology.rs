@@ -35,6 +35,8 @@ pub enum Durable {
     Notify,
     /// Takes in what commerce says happened to orders.
     Orders,
+    /// Looks attachments through and makes smaller pictures of them.
+    Previews,
 }
 
 /// The buckets.
@@ -44,6 +46,8 @@ pub enum Bucket {
     Instances,
     /// Which users have a socket on which instance.
     Presence,
+    /// Who does what one instance at a time does.
+    Leases,
 }
 
 impl StreamName {
@@ -60,13 +64,13 @@ impl StreamName {
 
 impl Durable {
     /// Every durable consumer.
-    pub const ALL: [Self; 3] = [Self::Persist, Self::Notify, Self::Orders];
+    pub const ALL: [Self; 4] = [Self::Persist, Self::Notify, Self::Orders, Self::Previews];
 
     /// The stream that it reads.
     #[must_use]
     pub const fn stream(self) -> StreamName {
         match self {
-            Self::Persist | Self::Notify => StreamName::Events,
+            Self::Persist | Self::Notify | Self::Previews => StreamName::Events,
             Self::Orders => StreamName::Orders,
         }
     }
@@ -78,6 +82,7 @@ impl Durable {
             Self::Persist => "persist",
             Self::Notify => "notify",
             Self::Orders => "orders",
+            Self::Previews => "previews",
         }
     }
 }
@@ -89,6 +94,7 @@ impl Bucket {
         match self {
             Self::Instances => "instances",
             Self::Presence => "presence",
+            Self::Leases => "leases",
         }
     }
 }
@@ -202,55 +208,8 @@ impl Topology {
                     replicas,
                 },
             ],
-            consumers: vec![
-                ConsumerSpec {
-                    name: Durable::Persist.name(),
-                    about: "projects the log into MongoDB, in batches",
-                    stream: StreamName::Events.name(),
-                    filter_subject: None,
-                    ack_wait_seconds: 10,
-                    max_deliver: -1,
-                    max_ack_pending: 6_000,
-                },
-                ConsumerSpec {
-                    name: Durable::Notify.name(),
-                    about: "publishes a notification for each recipient of a message",
-                    stream: StreamName::Events.name(),
-                    filter_subject: Some(subject::MESSAGES),
-                    ack_wait_seconds: 10,
-                    max_deliver: -1,
-                    max_ack_pending: 6_000,
-                },
-                ConsumerSpec {
-                    name: Durable::Orders.name(),
-                    about: "keeps orders, writes entries into their conversations and publishes notifications",
-                    stream: StreamName::Orders.name(),
-                    filter_subject: None,
-                    ack_wait_seconds: 10,
-                    max_deliver: -1,
-                    max_ack_pending: 6_000,
-                },
-            ],
-            buckets: vec![
-                BucketSpec {
-                    name: Bucket::Instances.name(),
-                    about: "a lease per living instance, renewed every five seconds",
-                    key: "<instance>",
-                    history: 1,
-                    ttl_seconds: LEASE.as_secs(),
-                    limit_markers: true,
-                    replicas,
-                },
-                BucketSpec {
-                    name: Bucket::Presence.name(),
-                    about: "what the sockets of a user on this instance say, online or away; void without the instance's lease",
-                    key: "<user>.<instance>",
-                    history: 1,
-                    ttl_seconds: 0,
-                    limit_markers: true,
-                    replicas,
-                },
-            ],
+            consumers: consumers(),
+            buckets: buckets(replicas),
         }
     }
 
@@ -268,6 +227,82 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// The durable consumers.
+fn consumers() -> Vec<ConsumerSpec> {
+    vec![
+        ConsumerSpec {
+            name: Durable::Persist.name(),
+            about: "projects the log into MongoDB, in batches",
+            stream: StreamName::Events.name(),
+            filter_subject: None,
+            ack_wait_seconds: 10,
+            max_deliver: -1,
+            max_ack_pending: 6_000,
+        },
+        ConsumerSpec {
+            name: Durable::Notify.name(),
+            about: "publishes a notification for each recipient of a message",
+            stream: StreamName::Events.name(),
+            filter_subject: Some(subject::MESSAGES),
+            ack_wait_seconds: 10,
+            max_deliver: -1,
+            max_ack_pending: 6_000,
+        },
+        ConsumerSpec {
+            name: Durable::Orders.name(),
+            about: "keeps orders, writes entries into their conversations and publishes notifications",
+            stream: StreamName::Orders.name(),
+            filter_subject: None,
+            ack_wait_seconds: 10,
+            max_deliver: -1,
+            max_ack_pending: 6_000,
+        },
+        ConsumerSpec {
+            name: Durable::Previews.name(),
+            about: "looks attachments through and makes smaller pictures of them",
+            stream: StreamName::Events.name(),
+            filter_subject: Some(subject::UPLOADS),
+            // A large picture on a small machine, or a scanner that takes its time.
+            ack_wait_seconds: 120,
+            max_deliver: -1,
+            max_ack_pending: 1_000,
+        },
+    ]
+}
+
+/// The buckets.
+fn buckets(replicas: usize) -> Vec<BucketSpec> {
+    vec![
+        BucketSpec {
+            name: Bucket::Instances.name(),
+            about: "a lease per living instance, renewed every five seconds",
+            key: "<instance>",
+            history: 1,
+            ttl_seconds: LEASE.as_secs(),
+            limit_markers: true,
+            replicas,
+        },
+        BucketSpec {
+            name: Bucket::Presence.name(),
+            about: "what the sockets of a user on this instance say, online or away; void without the instance's lease",
+            key: "<user>.<instance>",
+            history: 1,
+            ttl_seconds: 0,
+            limit_markers: true,
+            replicas,
+        },
+        BucketSpec {
+            name: Bucket::Leases.name(),
+            about: "which instance does what one at a time does, renewed every five seconds",
+            key: "<work>",
+            history: 1,
+            ttl_seconds: LEASE.as_secs(),
+            limit_markers: true,
+            replicas,
+        },
+    ]
 }
 
 fn refused(what: &'static str, name: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {

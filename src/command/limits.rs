@@ -119,6 +119,8 @@ impl Limits {
             // Openings and other changes of conversations, which have a note as well, what one is to somebody, and what they
             // do to their notifications.
             Body::Message(_) | Body::Conversation(_) | Body::Setting(_) | Body::NotificationState(_) => 1.0,
+            // What is found out about attachments is nobody's doing.
+            Body::Attachment(_) => return,
             // What is done to messages.
             body if body.changed_message().is_some() => 1.0,
             _ => return,
@@ -156,6 +158,7 @@ mod tests {
             text: "x".into(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: NOW,

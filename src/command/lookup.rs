@@ -215,6 +215,7 @@ mod tests {
             text: "first".into(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: Timestamp::from_millis(0),

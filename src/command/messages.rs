@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::directory::Entry;
 use super::limits::InHand;
-use super::{Commands, changes};
+use super::{Commands, attachments, changes};
 use crate::auth::Actor;
 use crate::broker::publish::Pending;
+use crate::domain::attachment::Attachment;
 use crate::domain::event::{Body, Event, Stored};
-use crate::domain::ids::{ConversationId, MessageId, UserId};
+use crate::domain::ids::{AttachmentId, ConversationId, MessageId, UserId};
 use crate::domain::message::{self, Kind, Message, Quote};
 use crate::domain::state::MessageState;
 use crate::domain::trace::TraceContext;
@@ -26,8 +27,10 @@ pub struct SendMessage {
     pub conversation_id: ConversationId,
     /// A user who is expected to be there.
     pub recipient_id: Option<UserId>,
-    /// What is said.
-    pub text: MessageText,
+    /// What is said; with attachments that may be nothing.
+    pub text: Option<MessageText>,
+    /// What is attached.
+    pub attachments: Vec<AttachmentId>,
     /// The message that it answers.
     pub reply_to: Option<MessageId>,
     /// Participants that it names.
@@ -51,25 +54,36 @@ pub struct Draft<'a> {
     pub mentions: Vec<&'a str>,
     /// The sender's own id for this send.
     pub client_message_id: Option<&'a str>,
-    /// Whether something is attached.
-    pub attachment: bool,
+    /// What is attached.
+    pub attachments: Vec<&'a str>,
 }
 
 impl Draft<'_> {
     /// Checks everything that can be checked without knowing who is who.
     pub fn check(self) -> Result<SendMessage> {
-        if self.attachment {
-            return Err(Error::invalid("attachments_unsupported", "this server does not take attachments yet"));
-        }
+        let attachments = attachments::named(self.attachments)?;
+        let text = match self.text {
+            // What is attached may speak for itself.
+            None | Some("") if !attachments.is_empty() => None,
+            text => Some(MessageText::new(required(text, "text")?)?),
+        };
         Ok(SendMessage {
             conversation_id: required(self.conversation_id, "conversationId")?.parse()?,
             recipient_id: self.recipient_id.map(str::parse).transpose()?,
-            text: MessageText::new(required(self.text, "text")?)?,
+            text,
+            attachments,
             reply_to: self.reply_to.map(str::parse).transpose()?,
             mentions: changes::mentions(self.mentions)?,
             client_message_id: self.client_message_id.map(ClientMessageId::new).transpose()?,
         })
     }
+}
+
+/// A message that may be said.
+struct Checked {
+    entry: Arc<Entry>,
+    reply_to: Option<Quote>,
+    attached: Vec<Attachment>,
 }
 
 /// A message in line to be stored. Messages of one caller are stored in the order of their calls to
@@ -143,24 +157,54 @@ impl Commands {
         {
             return Ok(Sending::Known(known));
         }
+        let attached = match self.claim(actor, send.conversation_id, id, &send.attachments).await {
+            Ok(attached) => attached,
+            // What it said then may be gone by now, and its attachments with it.
+            Err(error) => {
+                let known = if resend { self.said(send.conversation_id, id).await } else { Ok(None) };
+                in_hand.spent(now);
+                return known.and_then(|known| known.map(Sending::Known).ok_or(error));
+            }
+        };
+        let claimed = send.attachments.clone();
+        match self.put_in_line(actor, id, send, Checked { entry, reply_to, attached }, trace).await {
+            Ok((message, pending)) => Ok(Sending::InLine { message, pending, in_hand }),
+            Err(error) => {
+                self.release(&claimed, id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the conversation again if it was closed, and puts the message in line.
+    async fn put_in_line(
+        &self,
+        actor: &Actor,
+        id: MessageId,
+        send: SendMessage,
+        checked: Checked,
+        trace: Option<TraceContext>,
+    ) -> Result<(Message, Pending)> {
+        let Checked { entry, reply_to, attached } = checked;
         let entry = self.reopened(actor, entry, trace).await?;
         let message = Message {
             id,
             conversation_id: send.conversation_id,
             sender_id: actor.user_id,
             sender_name: actor.name.to_string(),
-            kind: Kind::Text,
-            text: send.text.into(),
+            kind: if attached.is_empty() { Kind::Text } else { Kind::Attachment },
+            text: send.text.map(String::from).unwrap_or_default(),
             reply_to,
             mentions: send.mentions,
+            attachments: attached,
             entry: None,
             client_message_id: send.client_message_id.map(String::from),
-            created_at: now,
+            created_at: self.clock.now(),
         };
         let recipients = entry.conversation.users().collect();
         let event = self.event(actor.user_id, recipients, Body::Message(message.clone()));
         let pending = self.publisher.enqueue(&event, trace)?;
-        Ok(Sending::InLine { message, pending, in_hand })
+        Ok((message, pending))
     }
 
     /// Whether this may be said, and what it quotes. It changes nothing.
@@ -200,7 +244,7 @@ impl Commands {
     }
 
     /// The message of this id as it is now, if a send has led to it before. Whoever cannot be asked has not denied it.
-    async fn said(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Sent>> {
+    pub(super) async fn said(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Sent>> {
         let found = match self.lookup.find(conversation, id, 0).await {
             Ok(touched) => touched.look(MessageState::clone),
             Err(error) => Err(error),

@@ -1,9 +1,10 @@
 //! Commands: everything that changes something, called by REST and sockets alike.
 //!
-//! A command authorises, checks and publishes; it never writes a projection. Accounts and sessions are the exception:
-//! they are plain synchronous writes to MongoDB.
+//! A command authorises, checks and publishes; it never writes a projection. Accounts, sessions and the records of
+//! attachments are the exception: they are plain synchronous writes to MongoDB.
 
 pub mod accounts;
+pub mod attachments;
 mod bursts;
 pub mod changes;
 pub mod conversations;
@@ -21,6 +22,7 @@ pub mod settings;
 mod states;
 pub mod touched;
 pub mod typing;
+pub mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use lookup::Lookup;
 use preferences::Preferred;
 use receipts::Receipts;
 use resends::Resends;
+use uploads::Uploads;
 
 /// Everything a command needs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -54,6 +57,7 @@ pub struct Commands {
     pub(crate) receipts: Receipts,
     pub(crate) resends: Resends,
     pub(crate) lookup: Lookup,
+    pub(crate) uploads: Uploads,
     pub(crate) editable: Option<Duration>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) passwords: Passwords,

@@ -86,6 +86,7 @@ impl Commands {
             text: String::new(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: Some(note),
             client_message_id: None,
             created_at: self.clock.now(),

@@ -164,7 +164,8 @@ impl Known {
     fn bytes(&self) -> usize {
         let words = |state: &MessageState| {
             let mentions = state.mentions().len() + state.hidden.len();
-            state.text().len() + mentions * 32 + state.edits.len() * 96 + state.reactions.len() * 128
+            let attached = state.message.attachments.len() + state.progress.len();
+            state.text().len() + mentions * 32 + state.edits.len() * 96 + state.reactions.len() * 128 + attached * 512
         };
         let on_their_way = self.waiting.iter().map(|(_, body)| body).chain(self.in_hand.iter().map(|one| &one.body));
         let beside = on_their_way.map(|body| match body {
@@ -203,6 +204,7 @@ mod tests {
             text: "first".into(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: NOW,

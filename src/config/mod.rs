@@ -4,6 +4,7 @@
 //! fault is found and reported at once, by key. Nothing else in the crate reads the environment; what names the stores of
 //! others and their credentials (`AWS_*` and the like) is handed on as it came.
 
+mod attachments;
 mod blob;
 mod login;
 mod source;
@@ -12,6 +13,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use attachments::AttachmentConfig;
 pub use blob::BlobConfig;
 pub use login::Login;
 pub use source::Source;
@@ -67,6 +69,25 @@ pub const SETTINGS: &[Setting] = &[
         Some("file:data/attachments"),
         "where the bytes of attachments are kept: `file:` and a folder, `s3://bucket/prefix`, `gs://...`, `az://...` or \
          `memory:` (`dev`: a folder in its data); credentials by `AWS_*`, `GOOGLE_*` or `AZURE_*`",
+    ),
+    setting("ATTACHMENT_MAX_BYTES", Some("26214400"), "size of one attachment, at most"),
+    setting("ATTACHMENT_MAX_PIXELS", Some("50000000"), "pixels of a picture, at most: it is opened as a whole, once"),
+    setting(
+        "ATTACHMENT_KEEP_SECONDS",
+        Some("86400"),
+        "time after which an attachment that nobody sends is removed, 1 to 31536000",
+    ),
+    setting(
+        "ATTACHMENT_GRACE_SECONDS",
+        Some("86400"),
+        "time for which the bytes of deleted messages are kept, though nobody gets them, up to 31536000",
+    ),
+    setting("ATTACHMENT_SWEEP_SECONDS", Some("3600"), "time between two rounds of removing, 1 to 86400"),
+    setting("ATTACHMENT_LINK_SECONDS", Some("300"), "time for which an address without a token is good, 1 to 86400"),
+    setting(
+        "CLAMD_ADDRESS",
+        Some(""),
+        "host:port or unix:/path of a ClamAV daemon that looks attachments through; empty: nobody does",
     ),
     setting("JWT_SECRET", None, "secret that signs access tokens, at least 32 bytes (`dev`: makes one)"),
     setting("ACCESS_TOKEN_SECONDS", Some("3600"), "life of an access token, 60 to 86400"),
@@ -232,6 +253,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where the bytes of attachments are kept.
     pub blobs: BlobConfig,
+    /// What attachments may be, and how long they are kept.
+    pub attachments: AttachmentConfig,
     /// How callers are known.
     pub auth: AuthConfig,
     /// Time after sending in which a message can be edited; nothing for no limit.
@@ -273,6 +296,7 @@ impl Config {
                 notification_days: read.within("NOTIFICATION_DAYS", 1, 3_650),
             },
             blobs: read.blobs(),
+            attachments: read.attachments(),
             auth: AuthConfig {
                 secret: read.secret(),
                 access_seconds: read.within("ACCESS_TOKEN_SECONDS", 60, 86_400),

@@ -6,3 +6,4 @@ pub mod notify;
 pub mod order_event;
 pub mod orders;
 pub mod persist;
+pub mod previews;

@@ -2,10 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{AttachmentId, ConversationId, MessageId, UserId};
+use super::ids::{AttachmentId, BlobId, ConversationId, MessageId, UserId};
 
 /// Attachments of one message, at most.
 pub const LIMIT: usize = 10;
+
+/// The blob of somebody's bytes: the same bytes are the same blob.
+#[must_use]
+pub fn blob_of(owner: UserId, sha256: &[u8; 32]) -> BlobId {
+    BlobId::derived(&[b"blob", &owner.bits().to_be_bytes(), sha256])
+}
 
 /// Whether the bytes may be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -129,4 +135,81 @@ pub struct Progress {
     pub place: Option<Place>,
     /// What is known now.
     pub attachment: Attachment,
+}
+
+impl Progress {
+    /// What it is known by: told again it is nothing new.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Content { state, preview, .. } = self.attachment.content;
+        let place = self.place.map_or_else(String::new, |place| place.message_id.to_string());
+        format!("att:{}:{state:?}:{preview:?}:{place}", self.attachment.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(state: State, preview: Preview) -> Content {
+        Content {
+            media_type: "image/png".into(),
+            size: 7,
+            sha256: "00".into(),
+            width: Some(3),
+            height: None,
+            blurhash: None,
+            state,
+            preview,
+            thumbnails: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_scanned_or_made_smaller_is_not_settled() {
+        let settled = |state, preview| content(state, preview).is_settled();
+        assert!(settled(State::Ready, Preview::None));
+        assert!(settled(State::Ready, Preview::Ready));
+        assert!(settled(State::Infected, Preview::Pending), "nobody makes pictures of it");
+        assert!(!settled(State::Ready, Preview::Pending));
+        assert!(!settled(State::Scanning, Preview::None));
+        assert!(!settled(State::Uploading, Preview::None));
+    }
+
+    #[test]
+    fn the_shape_in_the_log_is_fixed() {
+        let attachment = Attachment {
+            id: AttachmentId::from_bits(1),
+            name: "cat.png".into(),
+            content: content(State::Ready, Preview::Pending),
+        };
+        let place = Place {
+            conversation_id: ConversationId::from_bits(2),
+            message_id: MessageId::from_bits(3),
+            message_seq: 4,
+        };
+        let shown = serde_json::json!({
+            "id": "att_00000000000000000000000001", "name": "cat.png", "type": "image/png", "size": 7, "sha256": "00",
+            "width": 3, "state": "ready", "preview": "pending",
+        });
+        let mut progress = Progress { owner_id: UserId::from_bits(5), place: None, attachment };
+        let json = serde_json::to_value(&progress).expect("JSON");
+        assert_eq!(json, serde_json::json!({ "ownerId": "usr_00000000000000000000000005", "attachment": shown }));
+        assert_eq!(serde_json::from_value::<Progress>(json).expect("and back"), progress);
+        let unattached = progress.name();
+        progress.place = Some(place);
+        let json = serde_json::to_value(&progress).expect("JSON");
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "ownerId": "usr_00000000000000000000000005",
+                "conversationId": "cnv_00000000000000000000000002",
+                "messageId": "msg_00000000000000000000000003",
+                "messageSeq": 4,
+                "attachment": shown,
+            })
+        );
+        assert_eq!(serde_json::from_value::<Progress>(json).expect("and back"), progress);
+        assert_ne!(progress.name(), unattached);
+    }
 }

@@ -8,7 +8,7 @@ use super::clock::Timestamp;
 use super::emoji::Emoji;
 use super::event::Body;
 use super::ids::UserId;
-use super::message::{Kind, Quote};
+use super::message::Quote;
 use super::notification::excerpt;
 use super::rights::not_allowed;
 use super::state::MessageState;
@@ -119,7 +119,7 @@ impl MessageState {
             Scope::Me => self.is_hidden_from(user),
             Scope::Everybody if self.is_hidden_from(user) => return Err(unknown_message()),
             // What happened to the conversation stays on record.
-            Scope::Everybody if self.message.kind != Kind::Text => return Err(not_allowed()),
+            Scope::Everybody if !self.message.kind.is_said() => return Err(not_allowed()),
             Scope::Everybody => self.deleted.is_some(),
         };
         let deletion = Deletion {
@@ -142,7 +142,7 @@ impl MessageState {
         now: Timestamp,
         editable: Option<Duration>,
     ) -> Result<Planned> {
-        if self.message.sender_id != user || self.message.kind != Kind::Text {
+        if self.message.sender_id != user || !self.message.kind.is_said() {
             return Err(not_allowed());
         }
         let mentions = mentions.unwrap_or_else(|| self.mentions());
@@ -211,7 +211,15 @@ impl MessageState {
             seq: self.seq,
             sender_id: self.message.sender_id,
             sender_name: self.message.sender_name.clone(),
-            text: excerpt(self.text()),
+            text: excerpt(self.gist()),
+        }
+    }
+
+    /// What it comes to in few words: its own, or what the first attachment is called.
+    fn gist(&self) -> &str {
+        match self.message.attachments.first() {
+            Some(first) if self.text().is_empty() => &first.name,
+            _ => self.text(),
         }
     }
 
@@ -241,6 +249,7 @@ impl MessageState {
 mod tests {
     use super::*;
     use crate::domain::ids::{ConversationId, MessageId};
+    use crate::domain::message::Kind;
     use crate::domain::message::Message;
 
     const ANA: UserId = UserId::from_bits(1);
@@ -260,6 +269,7 @@ mod tests {
                 text: "first".into(),
                 reply_to: None,
                 mentions: Vec::new(),
+                attachments: Vec::new(),
                 entry: None,
                 client_message_id: None,
                 created_at: SAID,

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attachment::Progress;
 use super::change::{Deletion, Edit, Pin, Reaction, Scope};
 use super::clock::Timestamp;
 use super::conversation::Conversation;
@@ -37,6 +38,8 @@ pub enum Body {
     Reaction(Reaction),
     /// A message was pinned, or taken down.
     Pin(Pin),
+    /// More is known of an attachment.
+    Attachment(Progress),
     /// Somebody has got messages, or has read on.
     Receipt(Receipt),
     /// A conversation is something else to one of its participants.
@@ -88,9 +91,10 @@ impl Body {
             Self::Deletion(deletion) => Some(deletion.conversation_id),
             Self::Reaction(reaction) => Some(reaction.conversation_id),
             Self::Pin(pin) => Some(pin.conversation_id),
+            Self::Attachment(Progress { place: Some(place), .. }) => Some(place.conversation_id),
             Self::Receipt(receipt) => Some(receipt.conversation_id),
             Self::Setting(setting) => Some(setting.conversation_id),
-            Self::Notification(_) | Self::NotificationState(_) | Self::Preferences(_) => None,
+            Self::Attachment(_) | Self::Notification(_) | Self::NotificationState(_) | Self::Preferences(_) => None,
         }
     }
 
@@ -102,7 +106,9 @@ impl Body {
             Self::Deletion(deletion) => Some(deletion.message_id),
             Self::Reaction(reaction) => Some(reaction.message_id),
             Self::Pin(pin) => Some(pin.message_id),
-            Self::Conversation(_)
+            Self::Attachment(Progress { place: Some(place), .. }) => Some(place.message_id),
+            Self::Attachment(_)
+            | Self::Conversation(_)
             | Self::Message(_)
             | Self::Receipt(_)
             | Self::Setting(_)
@@ -127,6 +133,7 @@ impl Body {
                 let hidden = if *hidden { ":hidden" } else { "" };
                 format!("rcp:{conversation_id}:{user_id}:{read_seq}:{delivered_seq}{hidden}")
             }
+            Self::Attachment(progress) => progress.name(),
             Self::Notification(notification) => notification.id.to_string(),
             Self::Conversation(_)
             | Self::Edit(_)
@@ -162,6 +169,7 @@ mod tests {
                 text: "hello".into(),
                 reply_to: None,
                 mentions: Vec::new(),
+                attachments: Vec::new(),
                 entry: None,
                 client_message_id: None,
                 created_at: Timestamp::from_millis(1_732_000_000_123),

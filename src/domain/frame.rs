@@ -22,12 +22,13 @@ use super::typing::Typing;
 use crate::error::{Error, Result};
 
 /// The names of what clients are told.
-pub const SERVER_EVENTS: [&str; 19] = [
+pub const SERVER_EVENTS: [&str; 20] = [
     "message",
     "messageEdited",
     "messageDeleted",
     "reaction",
     "messagePinned",
+    "attachmentUpdated",
     "typing",
     "stopTyping",
     "notification",
@@ -94,6 +95,7 @@ impl Frame {
             Body::Deletion(deletion) => Self::noted("messageDeleted", stored, place, deletion),
             Body::Reaction(reaction) => Self::noted("reaction", stored, place, reaction),
             Body::Pin(pin) => Self::noted("messagePinned", stored, place, pin),
+            Body::Attachment(progress) => Self::noted("attachmentUpdated", stored, place, progress),
             Body::Receipt(receipt) if receipt.read_seq > 0 => {
                 Self::noted("messagesRead", stored, place, &ReadFrame::of(receipt))
             }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attachment::Attachment;
 use super::clock::Timestamp;
 use super::conversation::ParticipantRole;
 use super::ids::{ConversationId, MessageId, UserId};
@@ -14,10 +15,20 @@ pub enum Kind {
     /// Words from a user.
     #[default]
     Text,
+    /// What a user has attached, with words or without.
+    Attachment,
     /// A note that something happened to the conversation.
     System,
     /// What commerce says happened to the order that the conversation is about.
     Order,
+}
+
+impl Kind {
+    /// Whether a user has said it, and not the system.
+    #[must_use]
+    pub const fn is_said(self) -> bool {
+        matches!(self, Self::Text | Self::Attachment)
+    }
 }
 
 /// What a note of kind [`Kind::System`] or [`Kind::Order`] says happened.
@@ -104,6 +115,9 @@ pub struct Message {
     /// Participants it names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
+    /// What is attached, as it was known then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// What happened, if it is a note of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<Entry>,
@@ -112,6 +126,17 @@ pub struct Message {
     pub client_message_id: Option<String>,
     /// When the server took it.
     pub created_at: Timestamp,
+}
+
+impl Message {
+    /// What it comes to in few words: its own, or what the first attachment is called.
+    #[must_use]
+    pub fn gist(&self) -> &str {
+        match self.attachments.first() {
+            Some(first) if self.text.is_empty() => &first.name,
+            _ => &self.text,
+        }
+    }
 }
 
 /// The id of a send that carries the client's own id: a resend is the same message for ever.

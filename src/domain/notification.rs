@@ -175,7 +175,7 @@ pub fn of_message<'a>(
             entry_id: if kind.collapses() { entry_of(message.conversation_id, user) } else { id },
             kind,
             title: message.sender_name.clone(),
-            body: note.map_or_else(|| excerpt(&message.text), str::to_owned),
+            body: note.map_or_else(|| excerpt(message.gist()), str::to_owned),
             data: Data {
                 conversation_id: Some(message.conversation_id),
                 message_id: note.is_none().then_some(message.id),
@@ -192,7 +192,7 @@ pub fn of_message<'a>(
 /// Who is notified of a message. Nobody of what commerce says happened to an order: that is told by itself.
 pub fn told<'a>(message: &'a Message, recipients: &'a [UserId]) -> impl Iterator<Item = UserId> + 'a {
     let named: &[UserId] = match (message.kind, &message.entry) {
-        (message::Kind::Text, _) => recipients,
+        (message::Kind::Text | message::Kind::Attachment, _) => recipients,
         (message::Kind::System, Some(Entry::Joined { users })) => users,
         (message::Kind::System, Some(Entry::Removed { user } | Entry::RoleChanged { user, .. })) => {
             std::slice::from_ref(user)
@@ -241,6 +241,7 @@ mod tests {
             text: "x".repeat(500),
             reply_to: None,
             mentions: vec![user(3)],
+            attachments: Vec::new(),
             entry,
             client_message_id: None,
             created_at: Timestamp::from_millis(0),

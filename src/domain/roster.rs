@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::attachment::Progress;
 use super::change::Scope;
 use super::clock::Timestamp;
 use super::conversation::{Conversation, Participant};
@@ -149,11 +150,13 @@ impl Roster {
             Body::Deletion(deletion) if deletion.scope == Scope::Everybody => Some(deletion.message_seq),
             Body::Reaction(reaction) => Some(reaction.message_seq),
             Body::Pin(pin) => Some(pin.message_seq),
+            Body::Attachment(Progress { place: Some(place), .. }) => Some(place.message_seq),
             Body::Receipt(receipt) if !receipt.hidden => Some(u64::MAX),
             // These are for one user alone.
             Body::Deletion(_)
             | Body::Receipt(_)
             | Body::Setting(_)
+            | Body::Attachment(_)
             | Body::Notification(_)
             | Body::NotificationState(_)
             | Body::Preferences(_)
@@ -285,6 +288,7 @@ mod tests {
                 text: "answer".into(),
                 reply_to: Some(quote),
                 mentions: Vec::new(),
+                attachments: Vec::new(),
                 entry: None,
                 client_message_id: None,
                 created_at: Timestamp::zero(),
@@ -338,6 +342,7 @@ mod tests {
             text: "x".into(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: Timestamp::zero().plus_seconds(seconds),

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use super::attachment::{Attachment, Progress};
 use super::change::Scope;
 use super::clock::Timestamp;
 use super::event::Body;
-use super::ids::UserId;
-use super::message::{Kind, Message};
+use super::ids::{AttachmentId, UserId};
+use super::message::Message;
 
 /// Other words of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct MessageState {
     pub reactions: BTreeMap<(String, UserId), Reacted>,
     /// Whether it is pinned.
     pub pin: Option<Pinned>,
+    /// What is known of its attachments by now, and the seq of that.
+    pub progress: BTreeMap<AttachmentId, (u64, Attachment)>,
     /// Who has deleted it for themselves, and the seq of that.
     pub hidden: BTreeMap<UserId, u64>,
 }
@@ -89,6 +92,7 @@ impl MessageState {
             deleted: None,
             reactions: BTreeMap::new(),
             pin: None,
+            progress: BTreeMap::new(),
             hidden: BTreeMap::new(),
         }
     }
@@ -125,6 +129,11 @@ impl MessageState {
             Body::Pin(pin) if self.pin.is_none_or(|known| known.seq < seq) => {
                 self.pin = Some(Pinned { seq, user_id: pin.user_id, at: pin.at, on: pin.on });
             }
+            Body::Attachment(Progress { attachment, .. })
+                if self.progress.get(&attachment.id).is_none_or(|(known, _)| *known < seq) =>
+            {
+                self.progress.insert(attachment.id, (seq, attachment.clone()));
+            }
             _ => {}
         }
         true
@@ -135,6 +144,8 @@ impl MessageState {
         self.message.text.clear();
         self.message.mentions.clear();
         self.message.reply_to = None;
+        self.message.attachments.clear();
+        self.progress.clear();
         self.edits.clear();
         self.let_go = 0;
         self.reactions.clear();
@@ -159,6 +170,11 @@ impl MessageState {
         self.edits.last_key_value().map(|(_, last)| last.at)
     }
 
+    /// What is attached, as far as that is known now.
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.message.attachments.iter().map(|sent| self.progress.get(&sent.id).map_or(sent, |(_, now)| now))
+    }
+
     /// Whether it is pinned.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
@@ -174,7 +190,7 @@ impl MessageState {
     /// Whether somebody who has not come so far has something to read here.
     #[must_use]
     pub fn counts_for(&self, user: UserId) -> bool {
-        self.message.kind == Kind::Text
+        self.message.kind.is_said()
             && self.message.sender_id != user
             && self.deleted.is_none()
             && !self.is_hidden_from(user)
@@ -206,12 +222,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::attachment::{Content, Place, Preview, State};
     use crate::domain::change::{Deletion, Edit, Pin, Reaction};
     use crate::domain::ids::{ConversationId, MessageId};
+    use crate::domain::message::Kind;
 
     const ID: MessageId = MessageId::from_bits(4);
     const HERE: ConversationId = ConversationId::from_bits(5);
     const NOW: Timestamp = Timestamp::from_millis(0);
+
+    fn attachment(id: u128, width: Option<u32>) -> Attachment {
+        let (name, media_type, sha256) = ("cat.png".into(), "image/png".into(), "00".into());
+        let (state, preview) = (State::Ready, Preview::Pending);
+        let content = Content {
+            media_type,
+            size: 7,
+            sha256,
+            width,
+            height: None,
+            blurhash: None,
+            state,
+            preview,
+            thumbnails: vec![],
+        };
+        Attachment { id: AttachmentId::from_bits(id), name, content }
+    }
 
     fn said() -> MessageState {
         MessageState::new(
@@ -221,10 +256,11 @@ mod tests {
                 conversation_id: HERE,
                 sender_id: UserId::from_bits(1),
                 sender_name: "Ana".into(),
-                kind: Kind::Text,
+                kind: Kind::Attachment,
                 text: "first".into(),
                 reply_to: None,
                 mentions: Vec::new(),
+                attachments: vec![attachment(1, None), attachment(2, None)],
                 entry: None,
                 client_message_id: None,
                 created_at: NOW,
@@ -240,6 +276,11 @@ mod tests {
             })),
             6 => (user(), any::<bool>(), any::<bool>()).prop_map(|(user_id, other, on)| Body::Reaction(Reaction {
                 message_id: ID, conversation_id: HERE, message_seq: 1, user_id, emoji: if other { "👍" } else { "🎉" }.into(), on,
+            })),
+            2 => (1_u128..3, 1_u32..5).prop_map(|(id, width)| Body::Attachment(Progress {
+                owner_id: UserId::from_bits(1),
+                place: Some(Place { conversation_id: HERE, message_id: ID, message_seq: 1 }),
+                attachment: attachment(id, Some(width)),
             })),
             2 => (user(), any::<bool>()).prop_map(|(user_id, on)| Body::Pin(Pin {
                 message_id: ID, conversation_id: HERE, message_seq: 1, user_id, on, at: NOW,
@@ -287,9 +328,22 @@ mod tests {
         });
         let state = folded(&[(2, deletion)]);
         assert_eq!(state.text(), "");
+        assert_eq!(state.attachments().count(), 0);
         assert!(!state.counts_for(UserId::from_bits(2)));
         assert!(said().counts_for(UserId::from_bits(2)));
         assert!(!said().counts_for(UserId::from_bits(1)), "nobody has to read their own words");
+    }
+
+    #[test]
+    fn the_newest_of_what_is_known_of_an_attachment_is_shown() {
+        let place = Some(Place { conversation_id: HERE, message_id: ID, message_seq: 1 });
+        let known = |width| {
+            let attachment = attachment(2, Some(width));
+            Body::Attachment(Progress { owner_id: UserId::from_bits(1), place, attachment })
+        };
+        let state = folded(&[(5, known(50)), (4, known(40))]);
+        let shown: Vec<_> = state.attachments().map(|one| one.content.width).collect();
+        assert_eq!(shown, [None, Some(50)]);
     }
 
     #[test]

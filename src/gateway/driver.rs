@@ -458,7 +458,8 @@ impl Gateway {
 fn weight(stored: &Stored) -> usize {
     const REST: usize = 500;
     REST + match &stored.event.body {
-        Body::Message(message) => message.text.len(),
+        Body::Message(message) => message.text.len() + message.attachments.len() * 500,
+        Body::Attachment(_) => 500,
         Body::Edit(edit) => edit.text.len(),
         Body::Conversation(conversation) => conversation.participants.len() * 100,
         Body::Preferences(preferences) => preferences.blocked.len() * 32,

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -158,8 +157,29 @@ struct Payload<'a> {
     archived: Option<bool>,
     #[serde(borrow, default)]
     snoozed_until: Option<Cow<'a, str>>,
-    #[serde(default)]
-    attachment: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    attachment: Option<Attached<'a>>,
+    #[serde(borrow, default)]
+    attachments: Option<Vec<Attached<'a>>>,
+}
+
+/// An attachment that a client names: by its record, or by its id alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Attached<'a> {
+    Id(#[serde(borrow)] Cow<'a, str>),
+    Record {
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+    },
+}
+
+impl Attached<'_> {
+    fn id(&self) -> &str {
+        match self {
+            Self::Id(id) | Self::Record { id } => id,
+        }
+    }
 }
 
 impl ClientEvent {
@@ -189,7 +209,12 @@ impl ClientEvent {
                     reply_to: payload.reply_to.as_deref(),
                     mentions: payload.mentions.iter().flatten().map(AsRef::as_ref).collect(),
                     client_message_id: payload.client_message_id.as_deref(),
-                    attachment: payload.attachment.is_some(),
+                    attachments: payload
+                        .attachment
+                        .iter()
+                        .chain(payload.attachments.iter().flatten())
+                        .map(Attached::id)
+                        .collect(),
                 }
                 .check()?;
                 Ok(Self::SendMessage { claimed, send })
@@ -362,6 +387,7 @@ impl<'a> Answer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::AttachmentId;
 
     fn read(name: &str, json: &str) -> Result<ClientEvent> {
         let data: &RawValue = serde_json::from_str(json).expect("JSON");
@@ -383,7 +409,15 @@ mod tests {
             r#"{{"conversationId":"{CNV}","senderId":"{user}","recipientId":"{user}","text":"caf\u00e9","attachment":null}}"#
         );
         let Ok(ClientEvent::SendMessage { claimed, send }) = read("sendMessage", &send) else { panic!("not read") };
-        assert_eq!((claimed, send.text.as_str()), (Some(user.to_string()), "café"));
+        assert_eq!(claimed, Some(user.to_string()));
+        assert_eq!(send.text.as_ref().map(MessageText::as_str), Some("café"));
+        let ids = [1, 2, 3].map(AttachmentId::from_bits);
+        let [first, second, third] = ids;
+        let send = format!(
+            r#"{{"conversationId":"{CNV}","attachment":{{"id":"{first}","name":"x"}},"attachments":[{{"id":"{second}"}},"{third}"]}}"#
+        );
+        let Ok(ClientEvent::SendMessage { send, .. }) = read("sendMessage", &send) else { panic!("not read") };
+        assert_eq!((send.text, send.attachments), (None, ids.to_vec()));
         let typing = format!(r#"{{"conversationId":"{CNV}","senderId":"{user}","recipientId":"{user}"}}"#);
         assert!(matches!(read("typing", &typing), Ok(ClientEvent::Typing { typing: true, .. })));
         assert!(matches!(read("stopTyping", &typing), Ok(ClientEvent::Typing { typing: false, .. })));
@@ -404,10 +438,10 @@ mod tests {
         assert_eq!(reason("sendMessage", "{}"), "missing_field");
         assert_eq!(reason("sendMessage", r#"{"conversationId":"nonsense","text":"x"}"#), "malformed_id");
         assert_eq!(reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}","text":""}}"#)), "empty_text");
-        assert_eq!(
-            reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}","text":"x","attachment":{{}}}}"#)),
-            "attachments_unsupported"
-        );
+        let attached = |rest: &str| reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}",{rest}}}"#));
+        assert_eq!(attached(r#""text":"x","attachment":{}"#), "malformed_payload");
+        assert_eq!(attached(r#""text":"x","attachment":{"id":"nonsense"}"#), "malformed_id");
+        assert_eq!(attached(r#""attachments":[]"#), "missing_field");
         assert_eq!(reason("typing", "{}"), "missing_field");
         assert_eq!(reason("markRead", &format!(r#"{{"conversationId":"{CNV}","upTo":-1}}"#)), "malformed_up_to");
         assert_eq!(reason("markDelivered", &format!(r#"{{"conversationId":"{CNV}","upTo":"7"}}"#)), "malformed_id");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
+use crate::blob::Blobs;
 use crate::broker::Broker;
 use crate::broker::consume::{Handler, Parcel as _, Raw, Verdict};
 use crate::broker::topology::Durable;
@@ -18,9 +19,11 @@ use crate::consumer::deciding::Deciding;
 use crate::consumer::notify::Notify;
 use crate::consumer::orders::{self, Orders};
 use crate::consumer::persist::Persist;
+use crate::consumer::previews::{self, Previews};
 use crate::domain::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::scan::Scanner;
 use crate::store::Store;
 
 /// Letters read at once.
@@ -49,13 +52,14 @@ pub struct Replay<'a> {
     persist: Option<Persist>,
     notify: Option<Notify>,
     orders: Option<Orders>,
+    previews: Option<Previews>,
 }
 
 impl<'a> Replay<'a> {
     /// Replays what this broker keeps.
     #[must_use]
     pub const fn new(config: &'a Config, broker: Broker, lifecycle: Lifecycle) -> Self {
-        Self { config, broker, lifecycle, persist: None, notify: None, orders: None }
+        Self { config, broker, lifecycle, persist: None, notify: None, orders: None, previews: None }
     }
 
     /// What decisions need. Who is there is not known here.
@@ -99,6 +103,23 @@ impl<'a> Replay<'a> {
                     self.notify = Some(Notify::new(self.broker.clone(), publisher, Clock::System, deciding));
                 }
                 ask(self.notify.as_ref(), raw).await?
+            }
+            Durable::Previews => {
+                if self.previews.is_none() {
+                    let store = Store::connect(&self.config.store).await?;
+                    let scanner = self.config.attachments.scanner.as_deref().map(Scanner::new).transpose()?;
+                    self.previews = Some(Previews::new(previews::Means {
+                        blobs: Blobs::open(&self.config.blobs, &self.lifecycle).await?,
+                        publisher: self.broker.publisher(&self.lifecycle),
+                        directory: Directory::new(self.broker.clone(), store.clone()),
+                        deciding: self.deciding(&store),
+                        scanner,
+                        pixels: self.config.attachments.pixels,
+                        clock: Clock::System,
+                        store,
+                    }));
+                }
+                ask(self.previews.as_ref(), raw).await?
             }
         };
         match verdict {

@@ -8,6 +8,7 @@ pub mod check;
 pub mod dead;
 pub mod orders;
 mod repair;
+pub mod sweep;
 pub mod users;
 
 use crate::broker::{self, Broker};

@@ -190,6 +190,7 @@ mod tests {
             text: seq.to_string(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: Timestamp::from_millis(0),

@@ -1,5 +1,6 @@
 //! Queries: everything that is read. Each authorises first and reads a bounded page.
 
+pub mod attachments;
 pub mod conversations;
 pub mod lists;
 pub mod message;
@@ -21,6 +22,7 @@ use crate::broker::recent::Recent;
 use crate::command::directory::Directory;
 use crate::command::inboxes::Inboxes;
 use crate::command::preferences::Preferred;
+use crate::command::uploads::Uploads;
 use crate::domain::clock::Clock;
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -36,6 +38,7 @@ pub struct Queries {
     pub(crate) directory: Directory,
     pub(crate) inboxes: Inboxes,
     pub(crate) preferred: Preferred,
+    pub(crate) uploads: Uploads,
     pub(crate) recent: Arc<Recent>,
     pub(crate) readers: Readers,
     pub(crate) metrics: Metrics,
@@ -43,6 +46,12 @@ pub struct Queries {
 }
 
 impl Queries {
+    /// Bytes of an attachment, at most.
+    #[must_use]
+    pub fn largest_upload(&self) -> u64 {
+        self.uploads.limits.bytes
+    }
+
     /// Refuses a caller whose token has run out meanwhile.
     pub fn check(&self, actor: &Actor) -> Result<()> {
         actor.check_expiry(self.clock.now())

@@ -1,16 +1,15 @@
 //! HTTP: routes, request ids, limits, headers, CORS, documentation; what an instance says about itself is in `health`.
 
+mod body;
 mod health;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::header::{self, HeaderName, HeaderValue};
 use poem::http::{Method, StatusCode};
 use poem::middleware::Cors as CorsMiddleware;
-use poem::{Body, Endpoint, EndpointExt as _, IntoResponse as _, Request, Response, Route, get};
-use tokio::io::AsyncReadExt as _;
+use poem::{Endpoint, EndpointExt as _, IntoResponse as _, Request, Response, Route, get};
 use tracing::Instrument as _;
 use utoipa_swagger_ui::Config as DocsConfig;
 
@@ -32,10 +31,6 @@ use crate::problem;
 use crate::query::Queries;
 use crate::telemetry::trace_of;
 
-/// Largest body of a request.
-const BODY_LIMIT: usize = 1 << 20;
-/// What is read of a larger one before its client is answered.
-const BODY_PATIENCE: u64 = 16 << 20;
 /// Names a request in replies and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where the specification is.
@@ -62,6 +57,7 @@ pub fn routes(
     cors: &Cors,
     front: Option<Front>,
 ) -> impl Endpoint<Output = Response> + use<> {
+    let largest = queries.largest_upload();
     let mut route = Route::new()
         .at("/healthz", get(health::alive))
         .at("/readyz", get(health::ready))
@@ -92,7 +88,7 @@ pub fn routes(
             .boxed(),
     );
     let shared = plain.clone().with(cors_of(cors)).catch_all_error(problem::catch_all).map_to_response();
-    Edge { plain, shared, cors: cors.clone(), metrics }
+    Edge { plain, shared, cors: cors.clone(), metrics, largest }
 }
 
 fn cors_of(cors: &Cors) -> CorsMiddleware {
@@ -100,7 +96,14 @@ fn cors_of(cors: &Cors) -> CorsMiddleware {
     CorsMiddleware::new()
         .allow_origins_fn(move |origin| allowed.allows(origin))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .expose_headers([
+            REQUEST_ID,
+            header::RETRY_AFTER,
+            header::ACCEPT_RANGES,
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_RANGE,
+            header::ETAG,
+        ])
         // Tokens travel in a header or in the handshake, never in a cookie; socket.io clients may still ask for it.
         .allow_credentials(matches!(cors, Cors::Origins(_)))
         .max_age(600)
@@ -112,6 +115,8 @@ struct Edge<P, S> {
     shared: S,
     cors: Cors,
     metrics: Metrics,
+    /// Bytes of an attachment, at most.
+    largest: u64,
 }
 
 impl<P, S> Endpoint for Edge<P, S>
@@ -138,9 +143,11 @@ where
         let answered = async {
             // A page of this server needs no permission; a program sends no origin.
             let own = origin::check(&request, &Cors::SameOrigin).is_ok();
-            let answered = if let Err(error) = take_body(&mut request).await {
-                Ok(problem::response(&error))
-            } else if own {
+            let left = match body::take(&mut request, self.largest).await {
+                Ok(left) => left,
+                Err(error) => return problem::response(&error),
+            };
+            let answered = if own {
                 self.plain.call(request).await
             } else if self.cors == Cors::SameOrigin {
                 Ok(problem::response(&foreign_origin()))
@@ -151,6 +158,7 @@ where
                 Ok(response) => response,
                 Err(error) => problem::catch_all(error).await,
             };
+            left.drain().await;
             tracing::debug!(http.status = response.status().as_u16(), "a request was answered");
             response
         };
@@ -186,28 +194,6 @@ fn request_id(request: &Request) -> String {
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
     });
     sent.map_or_else(|| String::from_utf8_lossy(&ids::encode(random_bits())).into_owned(), str::to_owned)
-}
-
-/// Takes in a request's body before anything is decided about it: a client that still writes when it is refused would not
-/// hear why. Bodies over the limit are read on for a while, to nowhere.
-async fn take_body(request: &mut Request) -> Result<(), Error> {
-    let said = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    if said.unwrap_or(0) == 0 && !request.headers().contains_key(header::TRANSFER_ENCODING) {
-        return Ok(());
-    }
-    let mut body = request.take_body().into_async_read();
-    let mut read = Vec::with_capacity(said.unwrap_or(0).min(BODY_LIMIT));
-    let unreadable =
-        |error| Error::invalid("malformed_request", "the body cannot be read").caused_by::<std::io::Error>(error);
-    (&mut body).take(BODY_LIMIT as u64 + 1).read_to_end(&mut read).await.map_err(unreadable)?;
-    if read.len() > BODY_LIMIT {
-        let (mut rest, mut nowhere) = (body.take(BODY_PATIENCE), tokio::io::sink());
-        let reading = tokio::io::copy(&mut rest, &mut nowhere);
-        let _ = tokio::time::timeout(Duration::from_secs(5), reading).await;
-        return Err(Error::new(Code::TooLarge, "body_too_large", "the body is larger than 1 MiB"));
-    }
-    request.set_body(Body::from_vec(read));
-    Ok(())
 }
 
 fn docs_config() -> DocsConfig<'static> {

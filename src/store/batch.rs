@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::message_touch::MessageTouch;
 use super::touch::{Mark, Touch};
 use super::{Known, Store};
+use crate::domain::change::Deletion;
 use crate::domain::conversation::{Conversation, LastMessage};
 use crate::domain::event::{Body, Stored};
 use crate::domain::ids::{ConversationId, MessageId, UserId};
@@ -53,6 +54,8 @@ pub(super) struct Batch<'a> {
     pub(super) done: Vec<(u64, &'a NotificationState)>,
     /// What happens to messages.
     pub(super) changes: Vec<MessageTouch<'a>>,
+    /// Deletions of messages.
+    deleted: Vec<&'a Deletion>,
     settings: Vec<(u64, &'a Setting)>,
     /// The last preferences of each user.
     preferred: HashMap<UserId, (u64, &'a Preferences)>,
@@ -107,7 +110,8 @@ impl<'a> Batch<'a> {
                 }
                 Body::Notification(notification) => batch.made_again.push((at, notification)),
                 Body::NotificationState(state) => batch.done.push((at, state)),
-                Body::Edit(_) | Body::Deletion(_) | Body::Reaction(_) | Body::Pin(_) => {}
+                Body::Deletion(deletion) => batch.deleted.push(deletion),
+                Body::Edit(_) | Body::Reaction(_) | Body::Pin(_) | Body::Attachment(_) => {}
             }
         }
         // The last one in the order of the log stays.
@@ -186,12 +190,14 @@ impl Store {
         let states = batch.states();
         let there = self.insert_conversations(&states).await?;
         let preferred = batch.preferred();
-        let (known, made, put, noted) = tokio::join!(
+        let (known, made, put, noted, attached) = tokio::join!(
             self.insert_messages(&batch.sent),
             self.project_inbox(&batch),
             self.put_preferences(&preferred),
             self.note_highest_seq(batch.highest),
+            self.project_attachments(&batch.sent, &batch.deleted),
         );
+        attached?;
         made?;
         put?;
         noted?;
@@ -246,6 +252,7 @@ mod tests {
             text: String::new(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: None,
             client_message_id: None,
             created_at: Timestamp::from_millis(0),

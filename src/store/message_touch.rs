@@ -10,7 +10,8 @@ use mongodb::options::UpdateOneModel;
 use serde::Serialize;
 
 use super::messages::{
-    DeletedDocument, EditDocument, MessageDocument, NAME, PinDocument, ReactionDocument, WordingDocument,
+    DeletedDocument, EditDocument, MessageDocument, NAME, PinDocument, ProgressDocument, ReactionDocument,
+    WordingDocument,
 };
 use super::{Store, bounded, stored_seq, stored_time};
 use crate::domain::change::{Reaction, Scope};
@@ -19,7 +20,7 @@ use crate::domain::ids::MessageId;
 use crate::error::{Error, Result};
 
 /// The fields that a deletion removes.
-const EMPTIED: [&str; 6] = ["replyTo", "mentions", "edits", "wording", "reactions", "pin"];
+const EMPTIED: [&str; 8] = ["replyTo", "mentions", "attachments", "edits", "wording", "reactions", "pin", "progress"];
 /// Rounds until messages that others write to at the same time are given back to the broker.
 const ROUNDS: usize = 32;
 
@@ -71,6 +72,7 @@ impl<'a> MessageTouch<'a> {
                 Scope::Me => "hidden",
             },
             Body::Pin(_) => "pin",
+            Body::Attachment(_) => "progress",
             _ => "reactions",
         }
     }
@@ -113,6 +115,12 @@ impl<'a> MessageTouch<'a> {
                 filter.insert(format!("{path}.seq"), older);
                 doc! { "$set": set(path, self.value()?) }
             }
+            Body::Attachment(progress) => {
+                let path = format!("progress.{}", progress.attachment.id);
+                filter.insert("deleted", doc! { "$exists": false });
+                filter.insert(format!("{path}.seq"), older);
+                doc! { "$set": set(path, self.value()?) }
+            }
             _ => {
                 filter.insert("deleted", doc! { "$exists": false });
                 filter.insert("pin.seq", older);
@@ -134,6 +142,7 @@ impl<'a> MessageTouch<'a> {
             Body::Deletion(_) => bson(&self.deleted()),
             Body::Reaction(_) => bson(&self.reaction()),
             Body::Pin(_) => bson(&self.pin()),
+            Body::Attachment(_) => bson(&self.progress()),
             _ => Ok(at.into()),
         }
     }
@@ -164,6 +173,11 @@ impl<'a> MessageTouch<'a> {
         Some(PinDocument { seq: stored_seq(self.at), user_id: pin.user_id, at: stored_time(pin.at), on: pin.on })
     }
 
+    fn progress(&self) -> Option<ProgressDocument> {
+        let Body::Attachment(progress) = self.body else { return None };
+        Some(ProgressDocument { seq: stored_seq(self.at), attachment: progress.attachment.clone() })
+    }
+
     /// Whether a message shows this already, or never will.
     pub(super) fn shows_in(&self, found: &MessageDocument) -> bool {
         let at = stored_seq(self.at);
@@ -184,6 +198,10 @@ impl<'a> MessageTouch<'a> {
                 .reactions
                 .get(&reaction_key(reaction))
                 .is_some_and(|known| known.seq > at || (known.seq == at && Some(known) == self.reaction().as_ref())),
+            Body::Attachment(progress) => found
+                .progress
+                .get(&progress.attachment.id.to_string())
+                .is_some_and(|known| known.seq > at || (known.seq == at && Some(known) == self.progress().as_ref())),
             _ => found
                 .pin
                 .as_ref()

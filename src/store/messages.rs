@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::once::Placed;
 use super::windows::{Window, windows};
 use super::{Known, Store, bounded, seq, stored_seq, stored_time, time};
+use crate::domain::attachment::Attachment;
 use crate::domain::ids::{ConversationId, MessageId, UserId};
 use crate::domain::message::{Entry, Kind, Message, Quote};
 use crate::domain::state::{MessageState, Pinned, Reacted, Revision, Tombstone};
@@ -35,6 +36,8 @@ pub(super) struct MessageDocument {
     reply_to: Option<Quote>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mentions: Vec<UserId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Attachment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entry: Option<Entry>,
     created_at: DateTime,
@@ -51,6 +54,9 @@ pub(super) struct MessageDocument {
     pub(super) reactions: BTreeMap<String, ReactionDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pin: Option<PinDocument>,
+    /// What is known of its attachments by now, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) progress: BTreeMap<String, ProgressDocument>,
     /// The seqs at which users have deleted it for themselves.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) hidden: BTreeMap<String, i64>,
@@ -65,9 +71,9 @@ struct PlaceDocument {
 }
 
 /// The fields that events after the first one write.
-const REGISTERS: [&str; 6] = ["edits", "wording", "deleted", "reactions", "pin", "hidden"];
+const REGISTERS: [&str; 7] = ["edits", "wording", "deleted", "reactions", "pin", "progress", "hidden"];
 /// The fields of the message itself that a deletion empties.
-const WORDS: [&str; 3] = ["text", "replyTo", "mentions"];
+const WORDS: [&str; 4] = ["text", "replyTo", "mentions", "attachments"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EditDocument {
@@ -111,6 +117,12 @@ pub(super) struct PinDocument {
     pub(super) on: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProgressDocument {
+    pub(super) seq: i64,
+    pub(super) attachment: Attachment,
+}
+
 impl MessageDocument {
     fn sent(at: u64, message: &Message) -> Self {
         Self {
@@ -124,6 +136,7 @@ impl MessageDocument {
             text: message.text.clone(),
             reply_to: message.reply_to.clone(),
             mentions: message.mentions.clone(),
+            attachments: message.attachments.clone(),
             entry: message.entry.clone(),
             created_at: stored_time(message.created_at),
             edits: BTreeMap::new(),
@@ -131,6 +144,7 @@ impl MessageDocument {
             deleted: None,
             reactions: BTreeMap::new(),
             pin: None,
+            progress: BTreeMap::new(),
             hidden: BTreeMap::new(),
         }
     }
@@ -145,6 +159,7 @@ impl MessageDocument {
             text: self.text,
             reply_to: self.reply_to,
             mentions: self.mentions,
+            attachments: self.attachments,
             entry: self.entry,
             client_message_id: self.client_message_id,
             created_at: time(self.created_at),
@@ -166,6 +181,11 @@ impl MessageDocument {
             deleted: self.deleted.map(|one| Tombstone { seq: seq(one.seq), by: one.by, at: time(one.at) }),
             reactions: self.reactions.into_values().map(reacted).collect(),
             pin: self.pin.map(|pin| Pinned { seq: seq(pin.seq), user_id: pin.user_id, at: time(pin.at), on: pin.on }),
+            progress: self
+                .progress
+                .into_values()
+                .map(|one| (one.attachment.id, (seq(one.seq), one.attachment)))
+                .collect(),
             hidden: self.hidden.into_iter().filter_map(|(user, at)| Some((user.parse().ok()?, seq(at)))).collect(),
         }
     }

@@ -63,6 +63,17 @@ pub(super) async fn run(store: &Store) -> Result<()> {
         ("notifications", vec![index(doc! { "entryId": 1, "seq": -1 })]),
         ("order_events", vec![index(doc! { "orderId": 1 })]),
         ("inbox", vec![index(doc! { "userId": 1, "seq": -1 })]),
+        (
+            "attachments",
+            vec![
+                index(doc! { "messageId": 1, "createdAt": 1 }),
+                index(doc! { "ownerId": 1, "messageId": 1 }),
+                // Only those that were claimed, and only those that are to go.
+                partial(doc! { "messageSeq": 1, "claimedAt": 1 }, doc! { "claimedAt": { "$exists": true } }),
+                partial(doc! { "deletedAt": 1 }, doc! { "deletedAt": { "$exists": true } }),
+            ],
+        ),
+        ("blobs", vec![index(doc! { "key": 1 }), partial(doc! { "condemned": 1 }, doc! { "condemned": true })]),
         ("pushes", vec![IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build()]),
     ];
     for (collection, indexes) in wanted {

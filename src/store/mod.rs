@@ -4,10 +4,12 @@
 //! Every write that projects the log is idempotent and conditional on seq, so that redelivery, overlap and reordering
 //! between instances end in the same documents. What was found is turned into domain types before it leaves.
 
+pub mod attachments;
 pub mod audit;
 mod audit_conversations;
 mod audit_inbox;
 pub mod batch;
+pub mod blobs;
 pub mod conversations;
 mod gate;
 mod inbox;

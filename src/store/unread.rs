@@ -30,7 +30,7 @@ impl Store {
         let range = doc! { "$gt": stored_seq(after), "$lte": stored_seq(upto) };
         let mut counts = doc! {
             "senderId": { "$ne": user.to_string() },
-            "kind": "text",
+            "kind": { "$in": ["text", "attachment"] },
             "deleted": { "$exists": false },
         };
         counts.insert(format!("hidden.{user}"), doc! { "$exists": false });

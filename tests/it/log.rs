@@ -166,6 +166,7 @@ async fn a_change_and_its_note_are_stored_together_and_only_after_what_they_were
             text: String::new(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: Some(Entry::Renamed { title: Some(title.to_owned()) }),
             client_message_id: None,
             created_at: now,

@@ -74,6 +74,7 @@ impl Means<'_> {
             text: event.sentence(),
             reply_to: None,
             mentions: Vec::new(),
+            attachments: Vec::new(),
             entry: Some(Entry::Order {
                 order_id: event.order.to_string(),
                 status: event.status().to_string(),

@@ -1,0 +1,205 @@
+//! Bytes on their way out: whole or in part (RFC 9110, ranges and conditions), never more to a browser than a file to save
+//! unless they are of a kind that is safe to show.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::{Body, IntoResponse, Request, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::payload::{Binary, Payload as _};
+use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type as _;
+
+use crate::error::Result;
+use crate::query::Queries;
+use crate::query::attachments::Found;
+
+/// What a request wants of some bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// Nothing: they are what the client has.
+    Unchanged,
+    /// All of them.
+    Whole,
+    /// These.
+    Part(Range<u64>),
+    /// Something that is not there.
+    Beyond,
+}
+
+/// Whether a list of tags names this one. Tags here are strong; a client may have been given a weak one by somebody between.
+fn names(list: &str, tag: &str) -> bool {
+    list.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+}
+
+fn wanted(headers: &HeaderMap, tag: &str, size: u64) -> Wanted {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if text(header::IF_NONE_MATCH).is_some_and(|list| names(list, tag)) {
+        return Wanted::Unchanged;
+    }
+    // A part of what the client has a part of already, only as long as that is still the same.
+    if text(header::IF_RANGE).is_some_and(|known| known != tag) {
+        return Wanted::Whole;
+    }
+    let Some(ranges) = text(header::RANGE).and_then(|ranges| ranges.strip_prefix("bytes=")) else {
+        return Wanted::Whole;
+    };
+    // Several at once may be answered with everything; nobody asks for it.
+    if ranges.contains(',') {
+        return Wanted::Whole;
+    }
+    match ranges.trim().split_once('-').map(|(from, to)| (from.parse::<u64>(), to.parse::<u64>(), from, to)) {
+        Some((Ok(from), Ok(to), ..)) if from <= to => part(from, to.saturating_add(1), size),
+        Some((Ok(from), Err(_), _, "")) => part(from, size, size),
+        Some((Err(_), Ok(last), "", _)) => part(size.saturating_sub(last), size, if last == 0 { 0 } else { size }),
+        // What cannot be understood is as good as not said.
+        _ => Wanted::Whole,
+    }
+}
+
+fn part(from: u64, to: u64, size: u64) -> Wanted {
+    if from < size { Wanted::Part(from..to.min(size)) } else { Wanted::Beyond }
+}
+
+/// How a browser is to take it (RFC 6266): the name in ASCII for old ones, and as it is (RFC 8187).
+fn disposition(found: &Found) -> String {
+    let kind = if found.inline { "inline" } else { "attachment" };
+    let plain: String = found
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') { c } else { '_' })
+        .collect();
+    let mut text = format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''");
+    for byte in found.name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// Bytes, or a part of them.
+pub(super) struct Content(Response);
+
+impl Content {
+    /// What a request asks for of what was found.
+    pub(super) async fn of(queries: &Queries, found: &Found, request: &Request) -> Result<Self> {
+        let wanted = wanted(request.headers(), &found.tag, found.size);
+        let mut response = Response::builder()
+            .header(header::ETAG, &found.tag)
+            .header(header::ACCEPT_RANGES, "bytes")
+            // Kept by whoever has it, and asked for each time: the right to it may be gone.
+            .header(header::CACHE_CONTROL, "private, no-cache")
+            .header(header::CONTENT_DISPOSITION, disposition(found))
+            .header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox; frame-ancestors 'none'")
+            .header("cross-origin-resource-policy", "cross-origin")
+            .content_type(&found.media_type);
+        let range = match wanted {
+            Wanted::Unchanged => return Ok(Self(response.status(StatusCode::NOT_MODIFIED).finish())),
+            Wanted::Beyond => {
+                let response = response
+                    .status(StatusCode::RANGE_NOT_SATISFIABLE)
+                    .header(header::CONTENT_RANGE, format!("bytes */{}", found.size));
+                return Ok(Self(response.finish()));
+            }
+            Wanted::Whole => None,
+            Wanted::Part(range) => Some(range),
+        };
+        let length = range.as_ref().map_or(found.size, |range| range.end - range.start);
+        if let Some(range) = &range {
+            let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, found.size);
+            response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, shown);
+        }
+        let bytes = queries.bytes(found, range).await?;
+        let failed = |error: crate::error::Error| std::io::Error::other(error.to_string());
+        let body = Body::from_bytes_stream(futures_util::TryStreamExt::map_err(bytes, failed));
+        Ok(Self(response.header(header::CONTENT_LENGTH, length).body(body)))
+    }
+}
+
+impl IntoResponse for Content {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl ApiResponse for Content {
+    fn meta() -> MetaResponses {
+        let header = |name: &str, description: &str| MetaHeader {
+            name: name.to_owned(),
+            description: Some(description.to_owned()),
+            required: false,
+            deprecated: false,
+            schema: String::schema_ref(),
+        };
+        let bytes = || {
+            vec![MetaMediaType { content_type: "application/octet-stream", schema: <Binary<Vec<u8>>>::schema_ref() }]
+        };
+        let response = |status: u16, description, content, headers| MetaResponse {
+            description,
+            status: Some(status),
+            status_range: None,
+            content,
+            headers,
+        };
+        let tag = || header("ETag", "What changes with the bytes: for If-None-Match and If-Range.");
+        let range = || header("Content-Range", "Which of how many bytes.");
+        MetaResponses {
+            responses: vec![
+                response(200, "The bytes, with their own media type", bytes(), vec![tag()]),
+                response(206, "The bytes that Range asks for", bytes(), vec![tag(), range()]),
+                response(304, "They are what If-None-Match names", Vec::new(), vec![tag()]),
+                response(416, "Range asks for what is not there", Vec::new(), vec![range()]),
+            ],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(pairs: &[(header::HeaderName, &str)]) -> Wanted {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(name, HeaderValue::from_str(value).expect("a header"));
+        }
+        wanted(&headers, "\"tag\"", 100)
+    }
+
+    #[test]
+    fn parts_are_understood_as_rfc_9110_has_them() {
+        let range = |text: &str| ask(&[(header::RANGE, text)]);
+        assert_eq!(range("bytes=0-0"), Wanted::Part(0..1));
+        assert_eq!(range("bytes=10-19"), Wanted::Part(10..20));
+        assert_eq!(range("bytes=90-"), Wanted::Part(90..100));
+        assert_eq!(range("bytes=90-1000"), Wanted::Part(90..100));
+        assert_eq!(range("bytes=-5"), Wanted::Part(95..100));
+        assert_eq!(range("bytes=-500"), Wanted::Part(0..100));
+        assert_eq!(range("bytes=100-"), Wanted::Beyond);
+        assert_eq!(range("bytes=-0"), Wanted::Beyond);
+        assert_eq!(range(&format!("bytes=0-{}", u64::MAX)), Wanted::Part(0..100));
+        for odd in ["bytes=9-1", "bytes=x-y", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,5-6", "bytes=+1-5"] {
+            assert_ne!(range(odd), Wanted::Beyond, "{odd}");
+        }
+        assert_eq!(range("bytes=9-1"), Wanted::Whole);
+        assert_eq!(range("bytes=0-1,5-6"), Wanted::Whole);
+    }
+
+    #[test]
+    fn what_the_client_has_is_not_sent_again() {
+        assert_eq!(ask(&[(header::IF_NONE_MATCH, "\"tag\"")]), Wanted::Unchanged);
+        assert_eq!(ask(&[(header::IF_NONE_MATCH, "\"a\", W/\"tag\"")]), Wanted::Unchanged);
+        assert_eq!(ask(&[(header::IF_NONE_MATCH, "*")]), Wanted::Unchanged);
+        assert_eq!(ask(&[(header::IF_NONE_MATCH, "\"other\"")]), Wanted::Whole);
+        let part = (header::RANGE, "bytes=0-1");
+        assert_eq!(ask(&[(header::IF_RANGE, "\"tag\""), part.clone()]), Wanted::Part(0..2));
+        assert_eq!(ask(&[(header::IF_RANGE, "\"other\""), part.clone()]), Wanted::Whole);
+        assert_eq!(ask(&[(header::IF_NONE_MATCH, "\"tag\""), part]), Wanted::Unchanged);
+    }
+}

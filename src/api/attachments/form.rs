@@ -1,0 +1,190 @@
+//! Forms with files (`multipart/form-data`, RFC 7578), read part by part as they come.
+
+use bytes::Bytes;
+use futures_util::Stream;
+use multer::{Constraints, Field, Multipart, SizeLimit};
+use poem::http::header;
+use poem::{Request, RequestBody};
+use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+
+use crate::command::uploads::Named;
+use crate::error::{Error, Result};
+use crate::problem;
+
+/// Bytes of everything in a form that is no file.
+const WORDS: usize = 64 << 10;
+
+/// A form that is on its way.
+pub(in crate::api) struct Form(Multipart<'static>);
+
+/// A part of a form.
+pub(in crate::api) struct Part {
+    field: Field<'static>,
+    name: String,
+}
+
+fn malformed(error: multer::Error) -> Error {
+    match error {
+        multer::Error::IncompleteStream
+        | multer::Error::IncompleteFieldData { .. }
+        | multer::Error::IncompleteHeaders
+        | multer::Error::StreamReadFailed(_) => Error::invalid("upload_incomplete", "the form ends before its end"),
+        _ => Error::invalid("malformed_multipart", "the body is no multipart/form-data as RFC 7578 has it"),
+    }
+    .caused_by(error)
+}
+
+impl Form {
+    fn of(request: &Request, body: &mut RequestBody) -> Result<Self> {
+        let kind = request.header(header::CONTENT_TYPE).unwrap_or_default();
+        let boundary = multer::parse_boundary(kind).map_err(malformed)?;
+        let body = body.take().map_err(|error| Error::invalid("malformed_request", error.to_string()))?;
+        // How large the files are is looked after where they are taken in.
+        let limits = Constraints::new().size_limit(SizeLimit::new());
+        Ok(Self(Multipart::with_constraints(body.into_bytes_stream(), boundary, limits)))
+    }
+
+    /// The next part.
+    pub(in crate::api) async fn next(&mut self) -> Result<Option<Part>> {
+        let field = self.0.next_field().await.map_err(malformed)?;
+        Ok(field.map(|field| Part { name: field.name().unwrap_or_default().to_owned(), field }))
+    }
+}
+
+impl Part {
+    /// What it is called in the form.
+    pub(in crate::api) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its file is called; a part that is none has no name.
+    pub(in crate::api) fn file_name(&self) -> Option<&str> {
+        self.field.file_name()
+    }
+
+    /// What the client says that the file is.
+    pub(in crate::api) fn media_type(&self) -> Option<String> {
+        self.field.content_type().map(|kind| kind.essence_str().to_owned())
+    }
+
+    /// Its text, as long as there is room.
+    pub(in crate::api) async fn text(mut self, room: &mut Room) -> Result<String> {
+        let mut text = Vec::new();
+        while let Some(piece) = self.field.chunk().await.map_err(malformed)? {
+            room.take(piece.len())?;
+            text.extend_from_slice(&piece);
+        }
+        String::from_utf8(text)
+            .map_err(|error| Error::invalid("malformed_multipart", "a field is no UTF-8").caused_by(error))
+    }
+
+    /// Its bytes.
+    pub(in crate::api) fn bytes(self) -> impl Stream<Item = Result<Bytes>> + Send {
+        futures_util::stream::try_unfold(self.field, |mut field| async move {
+            let piece = field.chunk().await.map_err(malformed)?;
+            Ok(piece.map(|piece| (piece, field)))
+        })
+    }
+}
+
+/// Room for the words of a form.
+pub(in crate::api) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(WORDS)
+    }
+}
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
+            Error::new(crate::error::Code::TooLarge, "body_too_large", "the fields of the form are larger than 64 KiB")
+        })?;
+        Ok(())
+    }
+}
+
+/// The name and the type of a file, as a form has them.
+pub(in crate::api) fn named<'a>(name: &'a str, media_type: Option<&'a str>) -> Named<'a> {
+    Named { name, media_type }
+}
+
+/// A file in a schema.
+fn file(description: &'static str) -> MetaSchemaRef {
+    MetaSchemaRef::Inline(Box::new(MetaSchema {
+        format: Some("binary"),
+        description: Some(description),
+        ..MetaSchema::new("string")
+    }))
+}
+
+fn word(description: &'static str) -> MetaSchemaRef {
+    String::schema_ref().merge(MetaSchema { description: Some(description), ..MetaSchema::ANY })
+}
+
+fn object(required: Vec<&'static str>, properties: Vec<(&'static str, MetaSchemaRef)>) -> MetaSchemaRef {
+    MetaSchemaRef::Inline(Box::new(MetaSchema { required, properties, ..MetaSchema::new("object") }))
+}
+
+fn list(of: MetaSchemaRef) -> MetaSchemaRef {
+    MetaSchemaRef::Inline(Box::new(MetaSchema { items: Some(Box::new(of)), ..MetaSchema::new("array") }))
+}
+
+/// A form with one file, `file`.
+pub(in crate::api) struct UploadForm(pub(in crate::api) Form);
+
+/// A message as a form, with files.
+pub(in crate::api) struct MessageForm(pub(in crate::api) Form);
+
+macro_rules! form {
+    ($name:ident, $schema:expr) => {
+        impl Payload for $name {
+            const CONTENT_TYPE: &'static str = "multipart/form-data";
+
+            fn check_content_type(content_type: &str) -> bool {
+                content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(Self::CONTENT_TYPE))
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                $schema
+            }
+
+            fn register(_registry: &mut Registry) {}
+        }
+
+        impl ParsePayload for $name {
+            const IS_REQUIRED: bool = true;
+
+            async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+                Form::of(request, body).map(Self).map_err(problem::into_poem)
+            }
+        }
+    };
+}
+
+form!(
+    UploadForm,
+    object(vec!["file"], vec![("file", file("The file, with its name. One that says its type says what it is."))])
+);
+form!(
+    MessageForm,
+    object(
+        vec!["conversationId"],
+        vec![
+            ("conversationId", word("Where (`cnv_...`). It comes before the files.")),
+            ("senderId", word("Your own id; it is checked, and may be left out.")),
+            ("recipientId", word("A participant you expect to be there.")),
+            ("text", word("What you say: up to 8,000 characters; with a file it may be left out.")),
+            ("replyTo", word("The message that it answers (`msg_...`).")),
+            ("mentions", list(word("The id of a participant that it names."))),
+            (
+                "clientMessageId",
+                word("Your own id for this send: sent again with the same one, it is the same message.")
+            ),
+            ("attachment", list(file("A file to attach, at most 10."))),
+        ]
+    )
+);

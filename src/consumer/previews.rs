@@ -1,0 +1,232 @@
+//! `previews`: finds out what takes long to find out about attachments: whether they are harmful, and what pictures look
+//! like when they are small.
+//!
+//! What was found out is written to the blob first, then told: to the participants of the conversation if the attachment
+//! belongs to a message by then, else to its owner. A message that claims it afterwards finds it all in the record. One that
+//! has claimed it and is still on its way is waited for: what is told of it has to come behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::deciding::Deciding;
+use crate::blob::Blobs;
+use crate::broker::consume::{Delivery, Handler, Verdict};
+use crate::broker::publish::Publisher;
+use crate::command::directory::Directory;
+use crate::domain::attachment::{Attachment, Place, Preview, Progress, State};
+use crate::domain::clock::Clock;
+use crate::domain::decision::Decisions;
+use crate::domain::event::{self, Body, Event};
+use crate::domain::ids::UserId;
+use crate::domain::notification::{self, Data, Notification};
+use crate::domain::trace::TraceContext;
+use crate::error::{Error, Result};
+use crate::inspect::{self, preview};
+use crate::scan::{self, Scanner};
+use crate::store::Store;
+use crate::store::attachments::{Claim, Record};
+use crate::store::blobs::Blob;
+
+/// Seconds that a message which has claimed an attachment may be on its way.
+const ON_ITS_WAY: i64 = 60;
+/// Tried again this soon.
+const SOON: Duration = Duration::from_millis(500);
+
+/// What it works with.
+pub struct Means {
+    /// Where the bytes are.
+    pub blobs: Blobs,
+    /// Where their records are.
+    pub store: Store,
+    /// Says what was found out.
+    pub publisher: Publisher,
+    /// Knows whom it concerns.
+    pub directory: Directory,
+    /// Decides whether somebody is told.
+    pub deciding: Deciding,
+    /// Looks bytes through, if there is one.
+    pub scanner: Option<Scanner>,
+    /// Pixels of a picture, at most.
+    pub pixels: u64,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The handler.
+pub struct Previews {
+    means: Means,
+    /// A picture takes much memory while it is open: one at a time.
+    open: Arc<Semaphore>,
+}
+
+impl Previews {
+    /// Works with these.
+    #[must_use]
+    pub fn new(means: Means) -> Self {
+        Self { means, open: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Finds out and tells everything about an attachment.
+    async fn settle(&self, told: &Progress, trace: TraceContext) -> Result<()> {
+        let Means { store, .. } = &self.means;
+        // What is no news any more is none: the one who tells it publishes such an event, too.
+        if told.attachment.content.is_settled() || told.place.is_some() {
+            return Ok(());
+        }
+        let Some(record) = store.attachment(told.attachment.id).await? else { return Ok(()) };
+        let Some(blob_id) = record.blob_id.filter(|_| !record.is_deleted) else { return Ok(()) };
+        let Some(mut blob) = store.blobs_by_id(&[blob_id]).await?.pop() else { return Ok(()) };
+        if blob.content.state == State::Scanning {
+            self.scan(&mut blob).await?;
+        }
+        if blob.content.state == State::Ready && blob.content.preview == Preview::Pending {
+            self.make_smaller(&mut blob).await?;
+        }
+        // By now it may belong to a message, or be gone.
+        match store.attachment(record.id).await? {
+            Some(record) if !record.is_deleted => self.tell(record, blob, trace).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks the bytes through. What is harmful is put where nobody gets it.
+    async fn scan(&self, blob: &mut Blob) -> Result<()> {
+        let Means { blobs, store, scanner, .. } = &self.means;
+        // It was configured when they came, and is not any more.
+        let verdict = match scanner {
+            None => scan::Verdict::Clean,
+            Some(scanner) => match blobs.read(&blob.key, None).await? {
+                Some(bytes) => scanner.scan(bytes).await?,
+                // The sweep has it.
+                None => return Ok(()),
+            },
+        };
+        blob.content.state = match verdict {
+            scan::Verdict::Clean => State::Ready,
+            scan::Verdict::Infected { signature } => {
+                tracing::warn!(blob.id = %blob.id, user.id = %blob.owner_id, signature, "an attachment is harmful");
+                blob.content.preview = Preview::None;
+                State::Infected
+            }
+        };
+        store.settle_blob(blob).await
+    }
+
+    /// Makes the smaller pictures, if the decoder can read it.
+    async fn make_smaller(&self, blob: &mut Blob) -> Result<()> {
+        let Means { blobs, store, pixels, .. } = &self.means;
+        let one = self.open.acquire().await.map_err(Error::internal)?;
+        let limits = inspect::Limits { pixels: *pixels };
+        let made = match blobs.fetch(&blob.key, blob.content.size).await? {
+            None => None,
+            Some(fetched) => {
+                let decoding = tokio::task::spawn_blocking(move || preview::previews(fetched.file.as_file(), &limits));
+                // A decoder that panics over a picture cannot read it.
+                decoding.await.unwrap_or_else(|error| {
+                    tracing::warn!(error = %error, "a picture could not be decoded");
+                    None
+                })
+            }
+        };
+        drop(one);
+        match made {
+            None => blob.content.preview = Preview::None,
+            Some(made) => {
+                blob.content.thumbnails.clear();
+                for (thumbnail, bytes) in made.thumbnails {
+                    let key = format!("{}.{}", blob.key, thumbnail.edge);
+                    blobs.put(&key, Bytes::from(bytes), &thumbnail.media_type).await?;
+                    blob.content.thumbnails.push(thumbnail);
+                }
+                blob.content.blurhash = Some(made.blurhash);
+                blob.content.preview = Preview::Ready;
+            }
+        }
+        store.settle_blob(blob).await
+    }
+
+    async fn tell(&self, record: Record, blob: Blob, trace: TraceContext) -> Result<()> {
+        let owner_id = record.owner_id;
+        let attachment = Attachment { id: record.id, name: record.name, content: blob.content };
+        let place = match record.claim {
+            Some(Claim { conversation_id, message_id, message_seq: Some(message_seq), .. }) => {
+                Some(Place { conversation_id, message_id, message_seq })
+            }
+            Some(claim) if claim.at.plus_seconds(ON_ITS_WAY) > self.means.clock.now() => {
+                return Err(Error::unavailable("message_on_its_way", "its message is not stored yet"));
+            }
+            // There is none, or it will not be.
+            _ => None,
+        };
+        let recipients = match place {
+            None => vec![owner_id],
+            Some(place) => match self.means.directory.find(place.conversation_id).await? {
+                Some(entry) => entry.conversation.audience(place.message_seq).collect(),
+                None => vec![owner_id],
+            },
+        };
+        let infected = attachment.content.state == State::Infected;
+        let notification = if infected { Some(self.notification(owner_id, &attachment, place).await?) } else { None };
+        let progress = Body::Attachment(Progress { owner_id, place, attachment });
+        let mut events = vec![self.event(owner_id, recipients, progress)];
+        if let Some(notification) = notification {
+            let recipients = if notification.is_told() { vec![owner_id] } else { Vec::new() };
+            events.push(self.event(owner_id, recipients, Body::Notification(notification)));
+        }
+        for event in events {
+            self.means.publisher.enqueue_patiently(&event, Some(trace)).await?.stored().await?;
+        }
+        Ok(())
+    }
+
+    fn event(&self, actor: UserId, recipients: Vec<UserId>, body: Body) -> Event {
+        let (id, occurred_at) = (self.means.clock.fresh_id(), self.means.clock.now());
+        Event { id, version: event::VERSION, actor, occurred_at, recipients, body }
+    }
+
+    /// What tells the uploader that nobody gets it.
+    async fn notification(&self, user: UserId, attachment: &Attachment, place: Option<Place>) -> Result<Notification> {
+        let id = notification::id_of(attachment.id.bits(), user);
+        let mut notification = Notification {
+            id,
+            user_id: user,
+            entry_id: id,
+            kind: notification::Kind::System,
+            title: notification::excerpt(&attachment.name),
+            body: "is harmful by what the scanner says, and nobody gets it".into(),
+            data: Data {
+                conversation_id: place.map(|place| place.conversation_id),
+                message_id: place.map(|place| place.message_id),
+                ..Data::default()
+            },
+            decision: Decisions::default(),
+            created_at: self.means.clock.now(),
+        };
+        let known =
+            self.means.deciding.know([user].into(), place.map(|place| place.conversation_id).into_iter().collect());
+        notification.decision = known.await?.decide(&notification, notification.created_at);
+        Ok(notification)
+    }
+}
+
+impl Handler for Previews {
+    type Given = Delivery;
+
+    async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            let Body::Attachment(told) = &delivery.stored.event.body else {
+                verdicts.push(Verdict::Done);
+                continue;
+            };
+            verdicts.push(match self.settle(told, delivery.trace).await {
+                Ok(()) => Verdict::Done,
+                Err(why) => Verdict::Retry { after: SOON, why },
+            });
+        }
+        verdicts
+    }
+}
