@@ -201,11 +201,14 @@ impl Store {
         made?;
         put?;
         noted?;
-        let late = batch.meet(&known?);
+        let mut late = batch.meet(&known?);
         let messages = self.touch_messages(batch.changes.clone()).await?;
         // Messages are there before their conversations name them.
         let states = there.iter().map(|place| states[*place]).map(|(at, one)| Touch::State(at, one));
         let touched = self.touch_conversations(states.chain(batch.touches()).collect()).await?;
+        // Where nobody could be told of a copy, its message stays at the later place: whoever comes again meets it there, and
+        // tells then.
+        late.retain(|(_, message)| !touched.unopened.contains(&message.conversation_id));
         self.advance_messages(&late).await?;
         self.recount_conversations(touched.doubtful.into_iter().chain(batch.met)).await?;
         Ok(Unready { conversations: touched.unopened, messages })

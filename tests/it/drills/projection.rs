@@ -416,6 +416,44 @@ async fn projection_order_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_met_before_its_conversation_was_opened_is_not_forgotten() {
+    let tables = Tables::start().await;
+    let store = tables.store("early").await;
+    let here = ConversationId::from_bits(1);
+    let said = Message {
+        id: MessageId::from_bits(2),
+        conversation_id: here,
+        sender_id: UserId::from_bits(1),
+        sender_name: "Ana".into(),
+        kind: message::Kind::Text,
+        text: "twice".into(),
+        reply_to: None,
+        mentions: Vec::new(),
+        attachments: Vec::new(),
+        entry: None,
+        client_message_id: None,
+        created_at: time(2),
+    };
+    let (first, copy) = (at(2, Body::Message(said.clone())), at(9, Body::Message(said)));
+    // The copy comes first. What whoever has brought it does next is all done before the conversation is opened.
+    for stored in [&copy, &first] {
+        let unready = store.project(&[stored]).await.expect("an answer");
+        assert!(unready.conversations.contains(&here), "{unready:?}");
+    }
+    for stored in [&opening(1, here), &first] {
+        let unready = store.project(&[stored]).await.expect("an answer");
+        assert!(unready.conversations.is_empty(), "{unready:?}");
+    }
+    let documents = tables.dump("early").await;
+    let conversation = documents[0].get_document("document").expect("a document");
+    assert_eq!(conversation.get_i64("copySeq").ok(), Some(9), "{conversation}");
+    let newest = conversation.get_document("lastMessage").and_then(|last| last.get_i64("seq"));
+    assert_eq!(newest.ok(), Some(2), "{conversation}");
+    let message = documents[1].get_document("document").expect("a document");
+    assert_eq!(message.get_i64("seq").ok(), Some(2), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_changed_since_a_place_is_found() {
     let store = Tables::start().await.store("since").await;
     let (early, late) = (ConversationId::from_bits(1), ConversationId::from_bits(2));
