@@ -206,7 +206,7 @@ impl Commands {
                 id,
                 owner_id: actor.user_id,
                 name: inspected.name.clone(),
-                blob_id: Some(blob_of(actor.user_id, &inspected.sha256)),
+                blob_id: Some(blob_of(actor.user_id, &inspected.sha256, inspected.media_type)),
                 announced: None,
                 created_at: now,
                 claim: None,
@@ -259,7 +259,7 @@ impl Commands {
     /// The blob of these bytes: the one that its owner has already, or a new one.
     async fn keep_blob(&self, record: &Record, spool: NamedTempFile, inspected: &Inspected) -> Result<Blob> {
         let owner_id = record.owner_id;
-        let shared = blob_of(owner_id, &inspected.sha256);
+        let shared = blob_of(owner_id, &inspected.sha256, inspected.media_type);
         if let Some(known) = self.store.hold_blob(shared, record.id).await? {
             return Ok(known);
         }
@@ -381,7 +381,7 @@ impl Commands {
                     return Err(error);
                 }
             };
-            self.store.set_blob(id, blob_of(actor.user_id, &inspected.sha256)).await?;
+            self.store.set_blob(id, blob_of(actor.user_id, &inspected.sha256, inspected.media_type)).await?;
             let attachment = self.keep(record, spool, &inspected, trace).await?;
             self.store.complete_attachment(id).await?;
             let _ = self.uploads.blobs.delete(&key).await;

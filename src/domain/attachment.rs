@@ -7,10 +7,11 @@ use super::ids::{AttachmentId, BlobId, ConversationId, MessageId, UserId};
 /// Attachments of one message, at most.
 pub const LIMIT: usize = 10;
 
-/// The blob of somebody's bytes: the same bytes are the same blob.
+/// The blob of somebody's bytes: the same bytes are the same blob. What can be one type or another by its bytes, such as a text
+/// or a table, is another one by what it goes by: a store that is asked itself says one type of each object.
 #[must_use]
-pub fn blob_of(owner: UserId, sha256: &[u8; 32]) -> BlobId {
-    BlobId::derived(&[b"blob", &owner.bits().to_be_bytes(), sha256])
+pub fn blob_of(owner: UserId, sha256: &[u8; 32], media_type: &str) -> BlobId {
+    BlobId::derived(&[b"blob", &owner.bits().to_be_bytes(), sha256, media_type.as_bytes()])
 }
 
 /// Whether the bytes may be had.
@@ -58,7 +59,7 @@ pub struct Thumbnail {
     pub size: u64,
 }
 
-/// What is known of some bytes: it follows from them alone.
+/// What is known of some bytes: it follows from them, and from what they go by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Content {
