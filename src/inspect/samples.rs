@@ -1,4 +1,5 @@
-//! Small files of every kind, made as their formats say: by the encoders where there are some, by hand otherwise.
+//! Small files of every kind, made as their formats say: by the encoders where there are some, by hand otherwise. The tests of
+//! the whole server use them too, so nothing here is of this crate.
 
 use std::io::{Cursor, Write as _};
 
@@ -81,7 +82,14 @@ pub fn png_with(picture: &[u8], chunks: &[Vec<u8>]) -> Vec<u8> {
 }
 
 pub fn png_chunk(name: &[u8], body: &[u8]) -> Vec<u8> {
-    super::strip::chunk(name.try_into().expect("four letters"), body)
+    let mut chunk = u32::try_from(body.len()).expect("short").to_be_bytes().to_vec();
+    chunk.extend(name);
+    chunk.extend(body);
+    let sum = !chunk[4..].iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 })
+    });
+    chunk.extend(sum.to_be_bytes());
+    chunk
 }
 
 /// A GIF with more blocks behind its screen and colours.

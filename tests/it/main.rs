@@ -4,6 +4,7 @@ mod support;
 
 mod accounts;
 mod agreement;
+mod attachments;
 mod blobs;
 mod changes;
 mod chat;

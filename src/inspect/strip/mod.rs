@@ -129,6 +129,3 @@ fn turned(orientation: u8) -> Vec<u8> {
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
     exif
 }
-
-#[cfg(test)]
-pub(super) use png::chunk;

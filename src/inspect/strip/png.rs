@@ -68,7 +68,7 @@ pub(super) fn plan<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Plan> {
 }
 
 /// A whole chunk.
-pub(in crate::inspect) fn chunk(name: [u8; 4], content: &[u8]) -> Vec<u8> {
+fn chunk(name: [u8; 4], content: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(content.len()).unwrap_or_default().to_be_bytes().to_vec();
     bytes.extend(name);
     bytes.extend(content);
