@@ -137,6 +137,10 @@ async fn read_form(
                 return Err(too_many());
             }
             let (name, media_type) = (name.to_owned(), part.media_type());
+            // Nobody brings files to where they may not be, if that is known by now.
+            if let Some(place) = words.conversation_id.as_deref().filter(|_| brought.is_empty()) {
+                commands.require_participant(actor, place.parse()?).await?;
+            }
             let named = form::named(&name, media_type.as_deref());
             brought.push(commands.upload(actor, named, part.bytes(), trace).await?.id);
             continue;

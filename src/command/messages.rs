@@ -122,6 +122,12 @@ impl Commands {
         }
     }
 
+    /// Whether this user takes part in a conversation: who does not says nothing there.
+    pub async fn require_participant(&self, actor: &Actor, conversation: ConversationId) -> Result<()> {
+        actor.check_expiry(self.clock.now())?;
+        self.directory.for_participant(conversation, actor.user_id).await.map(drop)
+    }
+
     /// Authorises and checks a message of this id and puts it in line.
     pub async fn send_message(
         &self,

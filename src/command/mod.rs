@@ -9,6 +9,7 @@ mod bursts;
 pub mod changes;
 pub mod conversations;
 pub mod directory;
+pub mod discards;
 pub mod inbox;
 pub mod inboxes;
 pub mod limits;

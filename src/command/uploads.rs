@@ -390,17 +390,7 @@ impl Commands {
         .await
     }
 
-    /// Takes back an attachment of the caller's that belongs to no message.
-    pub async fn discard_upload(&self, actor: &Actor, id: AttachmentId) -> Result<()> {
-        actor.check_expiry(self.clock.now())?;
-        let record = self.own_attachment(actor.user_id, id).await?;
-        if record.claim.is_none() && self.store.discard_attachment(actor.user_id, id).await? {
-            return Ok(());
-        }
-        Err(in_use())
-    }
-
-    async fn own_attachment(&self, owner: UserId, id: AttachmentId) -> Result<Record> {
+    pub(super) async fn own_attachment(&self, owner: UserId, id: AttachmentId) -> Result<Record> {
         let record = self.store.attachment(id).await?;
         record.filter(|record| record.owner_id == owner && !record.is_deleted).ok_or_else(unknown_attachment)
     }

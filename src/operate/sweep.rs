@@ -11,6 +11,7 @@ use crate::blob::Blobs;
 use crate::broker::Broker;
 use crate::broker::lease::Lease;
 use crate::broker::subject::Filter;
+use crate::command::discards;
 use crate::config::AttachmentConfig;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::event::Body;
@@ -18,7 +19,6 @@ use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 use crate::store::attachments::{Claim, Record};
-use crate::store::blobs::Blob;
 
 /// Documents of one step.
 const STEP: usize = 500;
@@ -96,7 +96,7 @@ impl Sweep {
         loop {
             let gone = self.store.deleted_attachments(before(now, self.config.grace), stored(STEP)).await?;
             for record in &gone {
-                self.forget(record).await?;
+                discards::forget(&self.store, record).await?;
             }
             swept.attachments += gone.len();
             if gone.len() < STEP {
@@ -106,7 +106,7 @@ impl Sweep {
         loop {
             let condemned = self.store.condemned_blobs(stored(STEP)).await?;
             for blob in &condemned {
-                self.delete(blob).await?;
+                discards::delete(&self.store, &self.blobs, blob).await?;
             }
             swept.blobs += condemned.len();
             if condemned.len() < STEP {
@@ -148,22 +148,6 @@ impl Sweep {
             Body::Message(message) => message.id == claim.message_id,
             _ => false,
         }))
-    }
-
-    async fn forget(&self, record: &Record) -> Result<()> {
-        if let Some(blob) = record.blob_id {
-            self.store.release_blob(blob, record.id).await?;
-        }
-        self.store.forget_attachment(record.id).await
-    }
-
-    /// Deletes the objects of a condemned blob, then forgets it.
-    async fn delete(&self, blob: &Blob) -> Result<()> {
-        for thumbnail in &blob.content.thumbnails {
-            self.blobs.delete(&format!("{}.{}", blob.key, thumbnail.edge)).await?;
-        }
-        self.blobs.delete(&blob.key).await?;
-        self.store.forget_blob(blob).await
     }
 
     /// Deletes objects that are older than this and that no record knows.

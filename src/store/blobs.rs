@@ -131,6 +131,13 @@ impl Store {
         Ok(bounded(found).await?.into_iter().map(Blob::from).collect())
     }
 
+    /// A blob, if it is condemned.
+    pub async fn condemned_blob(&self, id: BlobId) -> Result<Option<Blob>> {
+        let blobs = self.collection::<BlobDocument>(NAME);
+        let filter = doc! { "_id": id.to_string(), "condemned": true };
+        Ok(bounded(blobs.find_one(filter)).await?.map(Blob::from))
+    }
+
     /// Forgets a condemned blob; its object is gone.
     pub async fn forget_blob(&self, blob: &Blob) -> Result<()> {
         let blobs = self.collection::<Document>(NAME);
