@@ -63,6 +63,10 @@ impl MessagesApi {
         let sent = async { commands.sent(commands.send_message(actor, id, send, trace).await?).await };
         match sent.await {
             Ok(stored) => {
+                if stored.duplicate {
+                    // It carries what came with it first.
+                    composed::discard(&commands, actor, &brought).await;
+                }
                 let state = commands.current(stored).await;
                 Ok(Sent::Created(Json(commands.shown(actor, state).await.into())))
             }

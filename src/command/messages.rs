@@ -271,9 +271,21 @@ impl Commands {
         let published = pending.stored().await?;
         drop(in_hand);
         if published.duplicate {
-            return self.first(message.conversation_id, message.id, published.seq).await;
+            let first = self.first(message.conversation_id, message.id, published.seq).await?;
+            self.release_others(&message, &first.state).await;
+            return Ok(first);
         }
         Ok(Sent { state: MessageState::new(published.seq, message), duplicate: false })
+    }
+
+    /// Gives back what a resend has brought along anew: its message carries what it was first sent with, for ever.
+    async fn release_others(&self, resent: &Message, first: &MessageState) {
+        let carried = &first.message.attachments;
+        let others = resent.attachments.iter().map(|one| one.id).filter(|id| !carried.iter().any(|one| one.id == *id));
+        // Of one that was deleted since nobody knows any more what it carried.
+        if first.deleted.is_none() {
+            self.release(&others.collect::<Vec<_>>(), resent.id).await;
+        }
     }
 
     /// The message that the log has at this place already. It is stored: whatever keeps us from reading it is no refusal.
