@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
-use super::Queries;
+use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::auth::link::{Presented, Purpose};
 use crate::blob::Pieces;
+use crate::broker::subject::Filter;
 use crate::command::attachments::infected;
 use crate::command::uploads::{announced_attachment, unknown_attachment};
 use crate::domain::attachment::{Attachment, State};
@@ -17,7 +18,7 @@ use crate::domain::ids::AttachmentId;
 use crate::domain::user::Role;
 use crate::error::{Code, Error, Result};
 use crate::inspect;
-use crate::store::attachments::Record;
+use crate::store::attachments::{Claim, Record};
 use crate::store::blobs::Blob;
 
 /// Which bytes of an attachment.
@@ -151,17 +152,30 @@ impl Queries {
         if let Some(claim) = record.claim {
             match self.message(actor, claim.conversation_id, claim.message_id).await {
                 Ok(message) if message.attachments().any(|one| one.id == id) => return Ok(record),
-                // Its message is not there yet, or never will be: then it is still its uploader's.
-                Ok(message) if message.deleted.is_some() => return Err(unknown_attachment()),
                 Ok(_) => {}
                 Err(error) if matches!(error.code(), Code::NotFound | Code::Forbidden) => {}
                 Err(error) => return Err(error),
             }
-            if claim.message_seq.is_some() || record.owner_id != actor.user_id {
+            // As long as its message is not there, and if it never will be, it is still its uploader's.
+            if record.owner_id != actor.user_id || self.is_carried(claim, id).await? {
                 return Err(unknown_attachment());
             }
         }
         if record.owner_id == actor.user_id && !record.is_deleted { Ok(record) } else { Err(unknown_attachment()) }
+    }
+
+    /// Whether the message that has claimed an attachment is there, whoever sees it, and carries it, or did until it was deleted.
+    async fn is_carried(&self, claim: Claim, id: AttachmentId) -> Result<bool> {
+        if claim.message_seq.is_some() {
+            return Ok(true);
+        }
+        let newer = self.unprojected(Filter::Conversation(claim.conversation_id), overlay::LIMIT).await?;
+        let mut found = Vec::from_iter(self.store.message(claim.message_id).await?);
+        overlay::lay_over(&mut found, &newer, |_| true);
+        Ok(found
+            .iter()
+            .filter(|state| state.message.id == claim.message_id)
+            .any(|state| state.deleted.is_some() || state.message.attachments.iter().any(|one| one.id == id)))
     }
 
     async fn blob_of(&self, record: &Record) -> Result<Blob> {
