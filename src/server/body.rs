@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use poem::http::{Method, header};
+use poem::http::{HeaderValue, Method, header};
 use poem::{Body, Request};
 use tokio::io::AsyncReadExt as _;
 
@@ -25,6 +25,9 @@ const PATIENCE: u64 = 16 << 20;
 const PATIENCE_TIME: Duration = Duration::from_secs(5);
 /// What a form has beside its files.
 const FORM: u64 = 1 << 20;
+
+/// What a body is that says no type.
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
@@ -74,6 +77,8 @@ pub(super) async fn take(request: &mut Request, most: u64) -> Result<Left, Error
         let pieces: Pieces = Box::pin(request.take_body().into_bytes_stream());
         let shared = Arc::new(Mutex::new(pieces));
         request.set_body(Body::from_bytes_stream(Shared(shared.clone())));
+        // Bytes need not say what they are: object stores do not ask for it either.
+        request.headers_mut().entry(header::CONTENT_TYPE).or_insert(OCTETS);
         return Ok(Left(Some(shared)));
     }
     if said.unwrap_or(0) == 0 && !request.headers().contains_key(header::TRANSFER_ENCODING) {
