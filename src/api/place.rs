@@ -77,11 +77,13 @@ pub(super) struct LastMessageBody {
     seq: u64,
     /// Who sent it.
     sender_id: String,
-    /// `text`, `system` for a note that something happened to the conversation, or `order` for one of the order.
+    /// `text`, `attachment` for one with attachments, `system` for a note that something happened to the conversation, or
+    /// `order` for one of the order.
     kind: String,
     /// What happened, if it is a note.
     entry: Option<EntryBody>,
-    /// The first 140 characters of its text; empty if it is a note or deleted.
+    /// The first 140 characters of its text, or of what its first attachment is called if it has none; empty if it is a note
+    /// or deleted.
     text: String,
     /// When it was sent.
     created_at: String,
@@ -197,7 +199,7 @@ impl From<View> for ConversationBody {
                 seq: last.seq,
                 sender_id: last.message.sender_id.to_string(),
                 kind: word_of(last.message.kind).into(),
-                text: excerpt(last.text()),
+                text: excerpt(last.gist()),
                 edited_at: last.edited_at().map(|at| at.to_string()),
                 deleted_at: last.deleted.map(|deleted| deleted.at.to_string()),
                 created_at: last.message.created_at.to_string(),

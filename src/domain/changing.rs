@@ -216,7 +216,8 @@ impl MessageState {
     }
 
     /// What it comes to in few words: its own, or what the first attachment is called.
-    fn gist(&self) -> &str {
+    #[must_use]
+    pub fn gist(&self) -> &str {
         match self.message.attachments.first() {
             Some(first) if self.text().is_empty() => &first.name,
             _ => self.text(),
