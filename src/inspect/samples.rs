@@ -299,6 +299,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("song.flac", "audio/flac", [b"fLaC\x80\0\0\x22".as_slice(), &[0; 34]].concat()),
         ("film.mp4", "video/mp4", mp4(b"isom")),
         ("film.webm", "video/webm", webm()),
+        ("voice.weba", "audio/webm", webm()),
         ("film.mov", "video/quicktime", mp4(b"qt  ")),
     ]
 }

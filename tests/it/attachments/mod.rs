@@ -1,5 +1,8 @@
 //! Attachments, as people bring them, send them and get them.
 
+mod access;
+mod hostile;
+mod ranges;
 mod roundtrip;
 #[path = "../../../src/inspect/samples.rs"]
 #[expect(dead_code, reason = "shared with the tests of what looks at bytes")]

@@ -12,6 +12,11 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Runs one of the scripts in `tests/node` against an instance. Without Node it says loudly what was skipped.
 pub async fn run(script: &str, address: SocketAddr, transport: &str) {
+    run_with(script, address, transport, &[]).await;
+}
+
+/// The same, with more for the script to know.
+pub async fn run_with(script: &str, address: SocketAddr, transport: &str, more: &[&str]) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/node");
     let absent = Command::new("node").arg("--version").stdout(Stdio::null()).status().await.is_err();
     if absent {
@@ -23,6 +28,7 @@ pub async fn run(script: &str, address: SocketAddr, transport: &str) {
         .arg(folder.join(script))
         .arg(format!("http://{address}"))
         .arg(transport)
+        .args(more)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
