@@ -265,7 +265,7 @@ fn consumers() -> Vec<ConsumerSpec> {
             stream: StreamName::Events.name(),
             filter_subject: Some(subject::UPLOADS),
             // A large picture on a small machine, or a scanner that takes its time.
-            ack_wait_seconds: 120,
+            ack_wait_seconds: 240,
             max_deliver: -1,
             max_ack_pending: 1_000,
         },
