@@ -7,7 +7,7 @@ use super::attachments::form::{self, MessageForm, Room};
 use super::text::Text;
 use crate::auth::Actor;
 use crate::command::Commands;
-use crate::command::attachments::too_many;
+use crate::command::attachments::{self, too_many};
 use crate::command::messages::{Draft, SendMessage};
 use crate::domain::attachment::LIMIT;
 use crate::domain::ids::AttachmentId;
@@ -43,7 +43,7 @@ pub(super) struct NewMessage {
 #[oai(rename = "Attached", rename_all = "camelCase")]
 struct Attached {
     /// Which one (`att_...`).
-    id: Text,
+    id: Option<Text>,
 }
 
 /// A message to send, with or without files.
@@ -112,7 +112,7 @@ impl NewMessage {
             reply_to: self.reply_to.as_deref(),
             mentions: self.mentions.iter().flatten().map(|user| &**user).collect(),
             client_message_id: self.client_message_id.as_deref().or(idempotency_key),
-            attachments: attached.map(|one| &*one.id).collect(),
+            attachments: attachments::ids(attached.map(|one| one.id.as_deref()))?,
         };
         Ok(Read { send: draft.check()?, brought: Vec::new() })
     }

@@ -9,11 +9,17 @@ use super::uploads::{in_use, unknown_attachment};
 use crate::auth::Actor;
 use crate::domain::attachment::{Attachment, LIMIT, State};
 use crate::domain::ids::{AttachmentId, ConversationId, MessageId};
+use crate::domain::words::required;
 use crate::error::{Code, Error, Result};
 use crate::store::attachments::{Claim, Record};
 
 /// Seconds after which a message that nobody knows will not come any more.
 const ABANDONED: i64 = 60;
+
+/// The ids by which somebody names attachments.
+pub fn ids<'a>(asked: impl IntoIterator<Item = Option<&'a str>>) -> Result<Vec<&'a str>> {
+    asked.into_iter().map(|id| required(id, "the id of an attachment")).collect()
+}
 
 /// The attachments that somebody wants to send, each once.
 pub fn named<'a>(asked: impl IntoIterator<Item = &'a str>) -> Result<Vec<AttachmentId>> {

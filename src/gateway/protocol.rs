@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::command::attachments;
 use crate::command::changes::{self, ChangeMessage};
 use crate::command::inbox::{ChangeInbox, Deed, Which, snooze};
 use crate::command::messages::{Draft, SendMessage};
@@ -163,23 +164,11 @@ struct Payload<'a> {
     attachments: Option<Vec<Attached<'a>>>,
 }
 
-/// An attachment that a client names: by its record, or by its id alone.
+/// An attachment that a client names; its whole record will do.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Attached<'a> {
-    Id(#[serde(borrow)] Cow<'a, str>),
-    Record {
-        #[serde(borrow)]
-        id: Cow<'a, str>,
-    },
-}
-
-impl Attached<'_> {
-    fn id(&self) -> &str {
-        match self {
-            Self::Id(id) | Self::Record { id } => id,
-        }
-    }
+struct Attached<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
 }
 
 impl ClientEvent {
@@ -202,6 +191,7 @@ impl ClientEvent {
             "sendMessage" => {
                 let payload = payload(data)?;
                 let claimed = payload.sender_id.map(Cow::into_owned);
+                let attached = payload.attachment.iter().chain(payload.attachments.iter().flatten());
                 let send = Draft {
                     conversation_id: payload.conversation_id.as_deref(),
                     recipient_id: payload.recipient_id.as_deref(),
@@ -209,12 +199,7 @@ impl ClientEvent {
                     reply_to: payload.reply_to.as_deref(),
                     mentions: payload.mentions.iter().flatten().map(AsRef::as_ref).collect(),
                     client_message_id: payload.client_message_id.as_deref(),
-                    attachments: payload
-                        .attachment
-                        .iter()
-                        .chain(payload.attachments.iter().flatten())
-                        .map(Attached::id)
-                        .collect(),
+                    attachments: attachments::ids(attached.map(|one| one.id.as_deref()))?,
                 }
                 .check()?;
                 Ok(Self::SendMessage { claimed, send })
@@ -414,7 +399,7 @@ mod tests {
         let ids = [1, 2, 3].map(AttachmentId::from_bits);
         let [first, second, third] = ids;
         let send = format!(
-            r#"{{"conversationId":"{CNV}","attachment":{{"id":"{first}","name":"x"}},"attachments":[{{"id":"{second}"}},"{third}"]}}"#
+            r#"{{"conversationId":"{CNV}","attachment":{{"id":"{first}","name":"x"}},"attachments":[{{"id":"{second}"}},{{"id":"{third}"}}]}}"#
         );
         let Ok(ClientEvent::SendMessage { send, .. }) = read("sendMessage", &send) else { panic!("not read") };
         assert_eq!((send.text, send.attachments), (None, ids.to_vec()));
@@ -439,7 +424,8 @@ mod tests {
         assert_eq!(reason("sendMessage", r#"{"conversationId":"nonsense","text":"x"}"#), "malformed_id");
         assert_eq!(reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}","text":""}}"#)), "empty_text");
         let attached = |rest: &str| reason("sendMessage", &format!(r#"{{"conversationId":"{CNV}",{rest}}}"#));
-        assert_eq!(attached(r#""text":"x","attachment":{}"#), "malformed_payload");
+        assert_eq!(attached(r#""text":"x","attachment":{}"#), "missing_field");
+        assert_eq!(attached(r#""text":"x","attachment":"cat.png""#), "malformed_payload");
         assert_eq!(attached(r#""text":"x","attachment":{"id":"nonsense"}"#), "malformed_id");
         assert_eq!(attached(r#""attachments":[]"#), "missing_field");
         assert_eq!(reason("typing", "{}"), "missing_field");

@@ -38,7 +38,7 @@ async fn a_bad_send_has_the_same_answer_everywhere_and_is_not_kept() {
         (with("text", json!("   ")), 400, "invalid", "empty_text"),
         (with("text", json!("a\u{7}b")), 400, "invalid", "control_characters"),
         (with("text", Value::Null), 400, "invalid", "missing_field"),
-        (with("attachment", json!({ "url": "x" })), 400, "invalid", "attachments_unsupported"),
+        (with("attachment", json!({ "url": "x" })), 400, "invalid", "missing_field"),
         (with("clientMessageId", json!("with a space")), 400, "invalid", "malformed_client_message_id"),
         (with("clientMessageId", json!("x".repeat(129))), 400, "invalid", "malformed_client_message_id"),
     ];

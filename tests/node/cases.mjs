@@ -52,7 +52,7 @@ export function badMessages(good, me, other, foreign) {
     wrong("8,001 characters", { text: "x".repeat(8_001) }, "too_large", "text_too_long"),
     wrong("8,001 emojis", { text: "\u{1F600}".repeat(8_001) }, "too_large", "text_too_long"),
     wrong("500,000 characters", { text: "x".repeat(500_000) }, "too_large", "text_too_long"),
-    wrong("an attachment", { attachment }, "invalid", "attachments_unsupported"),
+    wrong("an attachment", { attachment }, "invalid", "missing_field"),
     wrong("an empty clientMessageId", { clientMessageId: "" }, "invalid", "malformed_client_message_id"),
     wrong("a clientMessageId of 129", { clientMessageId: "x".repeat(129) }, "invalid", "malformed_client_message_id"),
     wrong("a clientMessageId with a space", { clientMessageId: "a b" }, "invalid", "malformed_client_message_id"),
