@@ -93,7 +93,7 @@ async fn a_message_over_a_socket_names_attachments_in_every_way() {
         // As the client has it: its record as a whole.
         (json!({ "conversationId": place, "text": "words too", "attachment": two }), vec![&two]),
         (
-            json!({ "conversationId": place, "text": "", "attachments": [more[0]["id"], more[1]] }),
+            json!({ "conversationId": place, "text": "", "attachments": [{ "id": more[0]["id"] }, more[1]] }),
             vec![&more[0], &more[1]],
         ),
     ] {
