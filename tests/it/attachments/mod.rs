@@ -2,6 +2,7 @@
 
 mod access;
 mod hostile;
+mod previews;
 mod ranges;
 mod roundtrip;
 #[path = "../../../src/inspect/samples.rs"]
