@@ -97,6 +97,10 @@ fn too_large(most: u64) -> Error {
     Error::new(Code::TooLarge, "attachment_too_large", format!("an attachment can have {most} bytes"))
 }
 
+fn size_mismatch() -> Error {
+    Error::invalid("size_mismatch", "these are not as many bytes as were announced")
+}
+
 /// The answer about an attachment that is not there, or is somebody else's.
 #[must_use]
 pub fn unknown_attachment() -> Error {
@@ -359,14 +363,19 @@ impl Commands {
         };
         self.limited(actor, async {
             let key = incoming(id);
-            let fetched = self.uploads.blobs.fetch(&key, announced.size).await?;
-            let fetched = fetched.ok_or_else(|| {
-                Error::new(Code::Conflict, "upload_pending", "the bytes are not there yet: bring them first")
-            })?;
-            let kept = async {
-                if fetched.size != announced.size {
-                    return Err(Error::invalid("size_mismatch", "these are not as many bytes as were announced"));
+            let fetched = match self.uploads.blobs.fetch(&key, announced.size).await {
+                Ok(Some(fetched)) if fetched.size == announced.size => Ok(fetched),
+                Ok(Some(_)) => Err(size_mismatch()),
+                Ok(None) => {
+                    let pending = "the bytes are not there yet: bring them first";
+                    return Err(Error::new(Code::Conflict, "upload_pending", pending));
                 }
+                // It is fetched no further than it should go.
+                Err(error) if error.code() == Code::TooLarge => Err(size_mismatch()),
+                Err(error) => return Err(error),
+            };
+            let kept = async {
+                let fetched = fetched?;
                 if hex(&fetched.sha256) != announced.sha256 {
                     return Err(Error::invalid("checksum_mismatch", "these are not the bytes that were announced"));
                 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod hostile;
+mod presign;
 mod previews;
 mod ranges;
 mod roundtrip;
