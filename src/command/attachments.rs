@@ -61,14 +61,7 @@ impl Commands {
             return Ok(Vec::new());
         }
         let claim = Claim { conversation_id, message_id, message_seq: None, at: self.clock.now() };
-        let mut tried = self.try_claim(actor, ids, claim).await;
-        if let Err(Refused::Taken(by)) = &tried
-            && self.is_abandoned(by).await?
-        {
-            self.store.release_claims(ids, by.message_id).await?;
-            tried = self.try_claim(actor, ids, claim).await;
-        }
-        match tried {
+        match self.claim_or_take_over(actor, ids, claim).await {
             Ok(attachments) => Ok(attachments),
             Err(refused) => {
                 self.release(ids, message_id).await;
@@ -86,6 +79,24 @@ impl Commands {
         if !ids.is_empty() {
             let _ = self.store.release_claims(ids, message).await;
         }
+    }
+
+    /// Claims them, also those that messages have claimed which will not be: each may have been left by another one.
+    async fn claim_or_take_over(
+        &self,
+        actor: &Actor,
+        ids: &[AttachmentId],
+        claim: Claim,
+    ) -> Result<Vec<Attachment>, Refused> {
+        for _ in ids {
+            match self.try_claim(actor, ids, claim).await {
+                Err(Refused::Taken(by)) if self.is_abandoned(&by).await? => {
+                    self.store.release_claims(ids, by.message_id).await?;
+                }
+                done => return done,
+            }
+        }
+        self.try_claim(actor, ids, claim).await
     }
 
     async fn try_claim(&self, actor: &Actor, ids: &[AttachmentId], claim: Claim) -> Result<Vec<Attachment>, Refused> {

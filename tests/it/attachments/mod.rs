@@ -1,6 +1,7 @@
 //! Attachments, as people bring them, send them and get them.
 
 mod access;
+mod claims;
 mod hostile;
 mod presign;
 mod previews;
