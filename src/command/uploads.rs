@@ -217,7 +217,12 @@ impl Commands {
                 is_deleted: false,
             };
             self.store.insert_attachment(&record).await?;
-            self.keep(record, spool, &inspected, trace).await
+            let kept = self.keep(record, spool, &inspected, trace).await;
+            if kept.is_err() {
+                // Nobody knows of it: it must not count against what its owner has.
+                let _ = self.store.discard_attachment(actor.user_id, id).await;
+            }
+            kept
         })
         .await
     }

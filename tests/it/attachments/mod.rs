@@ -3,6 +3,7 @@
 mod access;
 mod claims;
 mod hostile;
+mod outage;
 mod presign;
 mod previews;
 mod ranges;
