@@ -11,6 +11,7 @@ mod roundtrip;
 #[path = "../../../src/inspect/samples.rs"]
 #[expect(dead_code, reason = "shared with the tests of what looks at bytes")]
 mod samples;
+mod scanner;
 
 use std::path::{Path, PathBuf};
 
