@@ -12,6 +12,7 @@ mod roundtrip;
 #[expect(dead_code, reason = "shared with the tests of what looks at bytes")]
 mod samples;
 mod scanner;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 
