@@ -179,7 +179,7 @@ impl App {
         };
         broker.tail(&lifecycle, config.sockets.window as u64, move |tailed| ears.hear(tailed)).await?;
         if roles.worker {
-            work(&queries, &lifecycle, &publisher, &presences, &roster, config)?;
+            work(&queries, &lookup, &lifecycle, &publisher, &presences, &roster, config)?;
             sweep(&queries, &lifecycle, &presences, config).await?;
         }
         let mut front = None;
@@ -345,6 +345,7 @@ async fn sweep(queries: &Queries, lifecycle: &Lifecycle, presences: &Presences, 
 /// Works on the log, and on what other services say of orders.
 fn work(
     queries: &Queries,
+    lookup: &Lookup,
     lifecycle: &Lifecycle,
     publisher: &Publisher,
     presences: &Presences,
@@ -362,6 +363,7 @@ fn work(
         store: store.clone(),
         publisher: publisher.clone(),
         directory: directory.clone(),
+        lookup: lookup.clone(),
         deciding: deciding.clone(),
         scanner: config.attachments.scanner.as_deref().map(Scanner::new).transpose()?,
         pixels: config.attachments.pixels,

@@ -16,6 +16,7 @@ use crate::blob::Blobs;
 use crate::broker::consume::{Delivery, Handler, Verdict};
 use crate::broker::publish::Publisher;
 use crate::command::directory::Directory;
+use crate::command::lookup::Lookup;
 use crate::domain::attachment::{Attachment, Place, Preview, Progress, State};
 use crate::domain::clock::Clock;
 use crate::domain::decision::Decisions;
@@ -23,7 +24,7 @@ use crate::domain::event::{self, Body, Event};
 use crate::domain::ids::UserId;
 use crate::domain::notification::{self, Data, Notification};
 use crate::domain::trace::TraceContext;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::inspect::{self, preview};
 use crate::scan::{self, Scanner};
 use crate::store::Store;
@@ -45,6 +46,8 @@ pub struct Means {
     pub publisher: Publisher,
     /// Knows whom it concerns.
     pub directory: Directory,
+    /// Knows where messages are.
+    pub lookup: Lookup,
     /// Decides whether somebody is told.
     pub deciding: Deciding,
     /// Looks bytes through, if there is one.
@@ -152,14 +155,14 @@ impl Previews {
         let owner_id = record.owner_id;
         let attachment = Attachment { id: record.id, name: record.name, content: blob.content };
         let place = match record.claim {
-            Some(Claim { conversation_id, message_id, message_seq: Some(message_seq), .. }) => {
-                Some(Place { conversation_id, message_id, message_seq })
-            }
-            Some(claim) if claim.at.plus_seconds(ON_ITS_WAY) > self.means.clock.now() => {
-                return Err(Error::unavailable("message_on_its_way", "its message is not stored yet"));
-            }
-            // There is none, or it will not be.
-            _ => None,
+            None => None,
+            Some(claim) => match self.place(claim).await? {
+                None if claim.at.plus_seconds(ON_ITS_WAY) > self.means.clock.now() => {
+                    return Err(Error::unavailable("message_on_its_way", "its message is not in the log yet"));
+                }
+                // There is none, or it will not be.
+                place => place,
+            },
         };
         let recipients = match place {
             None => vec![owner_id],
@@ -180,6 +183,23 @@ impl Previews {
             self.means.publisher.enqueue_patiently(&event, Some(trace)).await?.stored().await?;
         }
         Ok(())
+    }
+
+    /// Where the message is that has claimed an attachment, if it was said. What confirms that in the record may be far behind.
+    async fn place(&self, claim: Claim) -> Result<Option<Place>> {
+        let Claim { conversation_id, message_id, message_seq, .. } = claim;
+        if let Some(message_seq) = message_seq {
+            return Ok(Some(Place { conversation_id, message_id, message_seq }));
+        }
+        let found = match self.means.lookup.find(conversation_id, message_id, 0).await {
+            Ok(touched) => touched.look(|state| state.seq),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(message_seq) => Ok(Some(Place { conversation_id, message_id, message_seq })),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn event(&self, actor: UserId, recipients: Vec<UserId>, body: Body) -> Event {

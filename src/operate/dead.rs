@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::broker::consume::{Handler, Parcel as _, Raw, Verdict};
 use crate::broker::topology::Durable;
 use crate::command::directory::Directory;
+use crate::command::lookup::Lookup;
 use crate::command::preferences::Preferred;
 use crate::config::Config;
 use crate::consumer::deciding::Deciding;
@@ -112,6 +113,8 @@ impl<'a> Replay<'a> {
                         blobs: Blobs::open(&self.config.blobs, &self.lifecycle).await?,
                         publisher: self.broker.publisher(&self.lifecycle),
                         directory: Directory::new(self.broker.clone(), store.clone()),
+                        // Nothing is heard here: each is read.
+                        lookup: Lookup::new(self.broker.clone(), store.clone(), 0),
                         deciding: self.deciding(&store),
                         scanner,
                         pixels: self.config.attachments.pixels,

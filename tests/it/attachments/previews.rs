@@ -1,10 +1,12 @@
 //! What is found out about pictures behind the upload: told to whoever sees the message, and the same for those who look.
 
 use image::{GenericImageView as _, ImageDecoder as _, ImageReader};
+use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
 use super::{download, get, id, path, samples, sent, uploaded};
+use crate::drills::evidence::database;
 use crate::support::messages::shown;
 use crate::support::socket::Socket;
 use crate::support::until;
@@ -188,6 +190,36 @@ async fn sent_before_or_after_its_previews_were_made_a_picture_ends_the_same() {
     let once_more = uploaded(&ana, "more.png", &picture).await;
     assert_eq!((&once_more["preview"], &once_more["name"]), (&json!("ready"), &json!("more.png")));
     worker.stop().await.expect("a clean stop");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_not_stored_for_long_is_told_all_the_same() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let mut his = ben.socket().await;
+    let log = async_nats::jetstream::new(world.tenant.broker().await);
+    let events = log.get_stream("EVENTS").await.expect("the stream");
+    for name in ["persist", "previews"] {
+        let made = events.consumer_info(name).await.expect("a consumer").created;
+        events.pause_consumer(name, made + time::Duration::hours(1)).await.expect("paused");
+    }
+    let picture = uploaded(&ana, "picture.png", &samples::png(40, 30)).await;
+    let message = sent(&ana, &conversation, "", &[&picture]).await;
+    let records = database(&world.tenant).await.collection::<Document>("attachments");
+    let long_ago = doc! { "$set": { "claimedAt": DateTime::from_millis(0) } };
+    let done = records.update_one(doc! { "_id": id(&picture) }, long_ago).await.expect("an answer");
+    assert_eq!(done.modified_count, 1);
+
+    events.resume_consumer("previews").await.expect("resumed");
+    let ready = told(&mut his, &message).await;
+    assert_eq!((&ready["attachment"]["preview"], &ready["seq"].is_u64()), (&json!("ready"), &true), "{ready}");
+    let mut folded = his.next("message").await;
+    fold(&mut folded, &ready);
+    assert_eq!(shown(&ben, &conversation, &message["id"]).await["attachments"], folded["attachments"]);
+    events.resume_consumer("persist").await.expect("resumed");
+    assert_eq!(world.history(&ben, &conversation, 1).await[0]["attachments"], folded["attachments"]);
+    assert_eq!(world.dead_letters().await, 0);
     world.stop().await;
 }
 
