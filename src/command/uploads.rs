@@ -285,9 +285,10 @@ impl Commands {
             let _ = self.uploads.blobs.delete(&blob.key).await;
             return Ok(known);
         }
+        // Its holder says so first: a blob whose holder names another one would stay for ever.
         blob.id = own;
-        self.store.insert_blob(&blob, record.id, self.clock.now()).await?;
         self.store.set_blob(record.id, own).await?;
+        self.store.insert_blob(&blob, record.id, self.clock.now()).await?;
         Ok(blob)
     }
 
