@@ -1,7 +1,10 @@
 //! Forms with files (`multipart/form-data`, RFC 7578), read part by part as they come.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use poem::http::header;
 use poem::{Request, RequestBody};
@@ -10,14 +13,20 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 
 use crate::command::uploads::Named;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::problem;
 
 /// Bytes of everything in a form that is no file.
 const WORDS: usize = 64 << 10;
+/// Bytes between two parts that are wanted: they are collected until it is known what they are.
+const BETWEEN: usize = 1 << 20;
 
 /// A form that is on its way.
-pub(in crate::api) struct Form(Multipart<'static>);
+pub(in crate::api) struct Form {
+    parts: Multipart<'static>,
+    /// Bytes that may yet come until something is made of them.
+    room: Arc<AtomicUsize>,
+}
 
 /// A part of a form.
 pub(in crate::api) struct Part {
@@ -36,6 +45,10 @@ fn malformed(error: multer::Error) -> Error {
     .caused_by(error)
 }
 
+fn too_large(shown: &'static str) -> Error {
+    Error::new(Code::TooLarge, "body_too_large", shown)
+}
+
 impl Form {
     fn of(request: &Request, body: &mut RequestBody) -> Result<Self> {
         let kind = request.header(header::CONTENT_TYPE).unwrap_or_default();
@@ -43,12 +56,26 @@ impl Form {
         let body = body.take().map_err(|error| Error::invalid("malformed_request", error.to_string()))?;
         // How large the files are is looked after where they are taken in.
         let limits = Constraints::new().size_limit(SizeLimit::new());
-        Ok(Self(Multipart::with_constraints(body.into_bytes_stream(), boundary, limits)))
+        let room = Arc::new(AtomicUsize::new(BETWEEN));
+        let left = room.clone();
+        let counted = body.into_bytes_stream().map(move |piece| {
+            let piece = piece?;
+            let taken = left.load(Ordering::Relaxed).saturating_sub(piece.len());
+            left.store(taken, Ordering::Relaxed);
+            if taken == 0 { Err(std::io::Error::other("no part begins")) } else { Ok(piece) }
+        });
+        Ok(Self { parts: Multipart::with_constraints(counted, boundary, limits), room })
     }
 
     /// The next part.
     pub(in crate::api) async fn next(&mut self) -> Result<Option<Part>> {
-        let field = self.0.next_field().await.map_err(malformed)?;
+        self.room.store(BETWEEN, Ordering::Relaxed);
+        let field = self.parts.next_field().await.map_err(|error| match self.room.load(Ordering::Relaxed) {
+            0 => too_large("a form with 1 MiB of something else than files").caused_by(error),
+            _ => malformed(error),
+        })?;
+        // What a part has is taken away as it comes, and counted where it goes.
+        self.room.store(usize::MAX, Ordering::Relaxed);
         Ok(field.map(|field| Part { name: field.name().unwrap_or_default().to_owned(), field }))
     }
 }
@@ -100,9 +127,7 @@ impl Default for Room {
 
 impl Room {
     fn take(&mut self, bytes: usize) -> Result<()> {
-        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
-            Error::new(crate::error::Code::TooLarge, "body_too_large", "the fields of the form are larger than 64 KiB")
-        })?;
+        self.0 = self.0.checked_sub(bytes).ok_or_else(|| too_large("the fields of the form are larger than 64 KiB"))?;
         Ok(())
     }
 }
