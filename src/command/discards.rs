@@ -3,7 +3,7 @@
 //! What was taken back is nobody's from its first write on, so the rest may be cut off anywhere: the sweep goes on with it.
 
 use super::Commands;
-use super::uploads::in_use;
+use super::uploads::{in_use, incoming};
 use crate::auth::Actor;
 use crate::blob::Blobs;
 use crate::domain::ids::AttachmentId;
@@ -37,10 +37,11 @@ impl Commands {
         if record.claim.is_some() || !self.store.discard_attachment(actor.user_id, id).await? {
             return Err(in_use());
         }
-        // What is being brought right now may get hold of bytes yet: that is for the sweep to find.
-        if record.announced.is_none() {
-            let _ = self.take_away(&record).await;
-        }
+        let _ = match record.announced {
+            None => self.take_away(&record).await,
+            // What is being taken over right now may get hold of bytes yet: the record is for the sweep to find.
+            Some(_) => self.uploads.blobs.delete(&incoming(id)).await,
+        };
         Ok(())
     }
 

@@ -116,7 +116,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Where the bytes are that a client brings by itself.
-fn incoming(id: AttachmentId) -> String {
+pub(super) fn incoming(id: AttachmentId) -> String {
     format!("incoming/{id}")
 }
 
