@@ -211,6 +211,79 @@ async fn whoever_lies_about_the_length_leaves_nothing() {
     world.stop().await;
 }
 
+/// A form of these parts, each a head and a body.
+fn raw_form(parts: &[(&str, &str)]) -> Vec<u8> {
+    let parts = parts.iter().map(|(head, body)| format!("--frontier\r\n{head}\r\n\r\n{body}\r\n"));
+    format!("{}--frontier--\r\n", parts.collect::<String>()).into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_is_none_is_refused_and_nothing_is_left_of_it() {
+    let world = world().await;
+    let ana = world.person("Ana").await;
+    let before = Kept::of(&world).await;
+    let file = "Content-Disposition: form-data; name=\"file\"; filename=\"a.txt\"";
+    let other = "Content-Disposition: form-data; name=\"other\"; filename=\"a.txt\"";
+    let bare = "Content-Disposition: form-data; name=\"file\"";
+    let much = "x".repeat(3 << 19);
+    let endless = format!("{file}\r\nX-More: {much}");
+    for (what, content, wanted) in [
+        ("no file", raw_form(&[(other, "hello")]), (400, "missing_field")),
+        ("a file without a name", raw_form(&[(bare, "hello")]), (400, "missing_field")),
+        ("a part without a head", b"--frontier\r\nhello\r\n--frontier--\r\n".to_vec(), (400, "upload_incomplete")),
+        ("no part at all", b"--frontier--\r\n".to_vec(), (400, "missing_field")),
+        ("nothing", Vec::new(), (400, "upload_incomplete")),
+        ("no form", b"hello".to_vec(), (400, "upload_incomplete")),
+        ("no end", raw_form(&[(file, "hello")])[..90].to_vec(), (400, "upload_incomplete")),
+        // All of this would be in memory until something comes of it.
+        ("a head without end", raw_form(&[(&endless, "hello")]), (413, "body_too_large")),
+        ("no beginning", much.as_bytes().to_vec(), (413, "body_too_large")),
+        ("much that is not asked for", raw_form(&[(other, &much), (file, "hello")]), (413, "body_too_large")),
+    ] {
+        let request = [head(&ana, &format!("Content-Length: {}\r\n", content.len())), content].concat();
+        let refused = say(world.rest.address, &request, false).await.expect("an answer");
+        assert_eq!(reason(&refused), wanted, "{what}: {}", refused.1);
+        assert_eq!(Kept::of(&world).await, before, "{what}");
+    }
+    // Without a boundary, as no form, and by nobody.
+    for (kind, token, wanted) in [
+        ("multipart/form-data", Some(&ana.token), (400, "malformed_multipart")),
+        ("text/plain", Some(&ana.token), (415, "unsupported_media_type")),
+        ("multipart/form-data; boundary=frontier", None, (401, "missing_token")),
+    ] {
+        let request = world.rest.request(Method::POST, "/api/attachments").header("content-type", kind);
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let refused = request.body(raw_form(&[(file, "hello")])).send().await.expect("an answer");
+        assert_eq!(reason(&reply(refused).await), wanted, "{kind}");
+    }
+    assert_eq!(Kept::of(&world).await, before);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_fills_the_store_with_what_they_never_send() {
+    let world = world().await;
+    let (ana, ben, place) = world.pair().await;
+    let mut all = Vec::new();
+    for number in 0..100 {
+        all.push(uploaded(&ana, &format!("{number}.txt"), b"the same").await);
+    }
+    let before = Kept::of(&world).await;
+    let announced = json!({ "name": "a.txt", "size": 5, "sha256": "0".repeat(64) });
+    let more = async || reason(&upload(&ana, "a.txt", None, b"more").await).1.to_owned();
+    assert_eq!(more().await, "too_many_uploads");
+    assert_eq!(reason(&ana.post("/api/attachments/presign", &announced).await), (429, "too_many_uploads"));
+    assert_eq!(Kept::of(&world).await, before);
+    uploaded(&ben, "a.txt", b"others may").await;
+    // What is sent, or taken back, makes room.
+    sent(&ana, &place, "", &[&all[0]]).await;
+    assert_eq!(more().await, "");
+    assert_eq!(more().await, "too_many_uploads");
+    assert_eq!(ana.delete(&path(&all[1])).await.0, 204);
+    assert_eq!(more().await, "");
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_aborted_leaves_nothing() {
     let world = world().await;
@@ -333,6 +406,17 @@ async fn links_that_are_old_or_changed_are_good_for_nothing() {
     assert_eq!(status, 200, "{ticket}");
     let (bring, to_be) = (ticket["url"].as_str().expect("an address"), &ticket["attachment"]);
     let before = Kept::of(&world).await;
+    let brought_before = before.clone();
+
+    // Without a length, or without the end of what it is long, by a good address.
+    let put = |more: &str| format!("PUT {bring} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{more}").into_bytes();
+    let refused =
+        say(world.rest.address, &put("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), false).await;
+    assert_eq!(reason(&refused.expect("an answer")), (400, "content_length_required"));
+    if let Some(refused) = say(world.rest.address, &put("Content-Length: 10\r\n\r\nhello"), true).await {
+        assert_eq!(reason(&refused), (400, "upload_incomplete"));
+    }
+    until("nothing is left", || Kept::of(&world), |kept| *kept == before).await;
 
     let links = Links::new(SECRET.as_bytes()).expect("links");
     let signed = |purpose, record: &Value, seconds| {
@@ -379,5 +463,11 @@ async fn links_that_are_old_or_changed_are_good_for_nothing() {
     let brought = ana.rest.request(Method::PUT, bring).body(vec![b'a'; LIMIT + 1]).send().await.expect("an answer");
     assert_eq!(reason(&reply(brought).await), (413, "attachment_too_large"));
     assert_eq!(Kept::of(&world).await, before);
+    // What was brought and is not wanted any more is gone, also by an address that is still good.
+    assert_eq!(ana.delete(&path(to_be)).await.0, 204);
+    assert_eq!(Kept::of(&world).await.objects, brought_before.objects);
+    let late = ana.rest.request(Method::PUT, bring).body("hello").send().await.expect("an answer");
+    assert_eq!(reason(&reply(late).await), (404, "unknown_attachment"));
+    assert_eq!(Kept::of(&world).await.objects, brought_before.objects);
     world.stop().await;
 }
