@@ -48,7 +48,6 @@ struct Attached {
 
 /// A message to send, with or without files.
 #[derive(ApiRequest)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 pub(super) enum Composed {
     /// Words, and attachments that were uploaded before.
     Json(Json<NewMessage>),
