@@ -252,7 +252,7 @@ async fn a_form_that_is_none_is_refused_and_nothing_is_left_of_it() {
         ("multipart/form-data; boundary=frontier", None, (401, "missing_token")),
     ] {
         let request = world.rest.request(Method::POST, "/api/attachments").header("content-type", kind);
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         let refused = request.body(raw_form(&[(file, "hello")])).send().await.expect("an answer");
         assert_eq!(reason(&reply(refused).await), wanted, "{kind}");
     }
