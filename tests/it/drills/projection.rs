@@ -266,13 +266,22 @@ fn delivery(stored: &Stored) -> Delivery {
 async fn apply(applier: &Persist, batches: &[Vec<Stored>]) -> Vec<Stored> {
     let mut again = Vec::new();
     for batch in batches {
-        let deliveries: Vec<Delivery> = batch.iter().map(delivery).collect();
-        for (stored, verdict) in batch.iter().zip(applier.handle(&deliveries).await) {
-            match verdict {
-                Verdict::Done => {}
-                Verdict::Retry { .. } => again.push(stored.clone()),
-                Verdict::Reject { why } => panic!("{} was rejected: {why}", stored.seq),
+        let (mut left, mut tried) = (batch.clone(), 0);
+        while !left.is_empty() {
+            tried += 1;
+            assert!(tried <= ROUNDS, "the database does not come back");
+            let deliveries: Vec<Delivery> = left.iter().map(delivery).collect();
+            let mut refused = Vec::new();
+            for (stored, verdict) in left.iter().zip(applier.handle(&deliveries).await) {
+                match verdict {
+                    Verdict::Done => {}
+                    // On a busy machine the database may be slow for once: a broker would deliver it again.
+                    Verdict::Retry { why, .. } if why.transient() => refused.push(stored.clone()),
+                    Verdict::Retry { .. } => again.push(stored.clone()),
+                    Verdict::Reject { why } => panic!("{} was rejected: {why}", stored.seq),
+                }
             }
+            left = refused;
         }
     }
     again
