@@ -22,7 +22,7 @@ servers: ## Make sure that a nats-server and a MongoDB are there to be started
 test: ## Run all tests (ARGS="..." for `cargo test`)
 	exec scripts/test $(ARGS)
 
-bench: ## Measure the log: ratios, in about three minutes after the build (ARGS="publish", "instance", "resume", "history" or "orders" for a part)
+bench: ## Measure the log: ratios, in about three minutes after the build (ARGS="publish", "instance", "resume", "history", "orders" or "attachments" for a part)
 	exec scripts/bench $(ARGS)
 
 drills: ## Kill, freeze and cut off what can be, at length, and print what came of it (ARGS="..." for `cargo test`)

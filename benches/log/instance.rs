@@ -119,6 +119,11 @@ impl Instance {
         opened["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
     /// Ends it at once: its tenant is used by nobody else.
     pub async fn end(mut self) {
         let _ = self.process.kill().await;

@@ -5,10 +5,11 @@
 //! shown are medians, and for ratios the least and the most of all rounds.
 //!
 //! It starts its own nats-server (`sync_interval: always`) and MongoDB, and takes about two minutes. Words as arguments
-//! choose parts: `publish`, `instance`, `resume`, `history`, `orders`. A bench is no test: the verdicts do not change how it ends.
+//! choose parts: `publish`, `instance`, `resume`, `history`, `orders`, `attachments`. A bench is no test: the verdicts do not change how it ends.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod attachments;
 mod disk;
 mod history;
 mod instance;
@@ -44,6 +45,9 @@ fn main() {
         }
         if wanted("orders") {
             rows.extend(orders::measure(&servers).await);
+        }
+        if wanted("attachments") {
+            rows.extend(attachments::measure(&servers).await);
         }
         println!("\n{}", table::of(&rows));
         servers.stop().await;

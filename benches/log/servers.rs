@@ -24,6 +24,8 @@ pub struct Tenant {
     pub nats_url: String,
     pub mongodb_uri: String,
     pub database: String,
+    /// Where attachments are kept.
+    pub attachments: String,
 }
 
 /// The `shoptalk` program that was built with this bench.
@@ -53,6 +55,7 @@ impl Servers {
             nats_url: nats.replace("nats://", &format!("nats://t{number}:t{number}@")),
             mongodb_uri: self.embedded.mongodb_uri().expect("a MongoDB was started").to_owned(),
             database: format!("bench_{number}"),
+            attachments: "memory:".into(),
         }
     }
 
@@ -71,7 +74,7 @@ impl Tenant {
             ("NATS_URL", &self.nats_url),
             ("MONGODB_URI", &self.mongodb_uri),
             ("MONGODB_DATABASE", &self.database),
-            ("ATTACHMENTS_URL", "memory:"),
+            ("ATTACHMENTS_URL", &self.attachments),
             ("JWT_SECRET", "a secret for benches of thirty-two bytes"),
             ("ARGON2_MEMORY_KIB", "64"),
             ("ARGON2_PASSES", "1"),
