@@ -311,15 +311,18 @@ impl Directory {
         Ok(())
     }
 
+    /// The log has a message of this conversation at this place. Whoever was told so counts on it, before the tail has it.
+    pub fn stored(&self, conversation: ConversationId, seq: u64) {
+        if let Some(entry) = self.entries.get(&conversation) {
+            entry.head.fetch_max(seq, Ordering::AcqRel);
+        }
+    }
+
     /// Takes note of an event; called by the tail for every event, in order.
     pub fn observe(&self, stored: &Stored) {
         match &stored.event.body {
             Body::Conversation(conversation) => drop(self.keep(conversation.clone(), stored.seq)),
-            Body::Message(message) => {
-                if let Some(entry) = self.entries.get(&message.conversation_id) {
-                    entry.head.fetch_max(stored.seq, Ordering::AcqRel);
-                }
-            }
+            Body::Message(message) => self.stored(message.conversation_id, stored.seq),
             Body::Receipt(receipt) => {
                 if let Some(entry) = self.entries.get(&receipt.conversation_id) {
                     entry.marks().of(receipt.user_id).apply(receipt);

@@ -270,6 +270,7 @@ impl Commands {
         };
         let published = pending.stored().await?;
         drop(in_hand);
+        self.directory.stored(message.conversation_id, published.seq);
         if published.duplicate {
             let first = self.first(message.conversation_id, message.id, published.seq).await?;
             self.release_others(&message, &first.state).await;

@@ -235,6 +235,20 @@ async fn marks_that_cannot_be_are_refused_with_their_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_marks_everything_means_what_was_acknowledged_before() {
+    let world = World::with(GATEWAY, &[]).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let path = format!("/api/conversations/{conversation}/delivered");
+    // The instance hears of its own messages from the log a moment after their sender.
+    for _ in 0..100 {
+        let said = say(&ana, &conversation, 1).await;
+        let (status, marked) = ben.post(&path, &json!({})).await;
+        assert_eq!((status, marked["deliveredSeq"].as_u64()), (200, Some(said[0])), "{marked}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_comes_back_is_told_of_marks() {
     let world = World::start().await;
     let (ana, ben, conversation) = world.pair().await;
