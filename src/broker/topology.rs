@@ -330,15 +330,31 @@ impl StreamSpec {
             Ok(stream) => {
                 // A stream's beginning is fixed when it is made.
                 config.first_sequence = stream.cached_info().config.first_sequence;
-                jetstream.update_stream(&config).await.map_err(|error| refused("stream", self.name, error))?;
+                jetstream.update_stream(&config).await.map_err(|error| self.refused(error))?;
             }
             Err(error) if missing(&error) => {
                 config.first_sequence = first;
-                jetstream.create_stream(config).await.map_err(|error| refused("stream", self.name, error))?;
+                jetstream.create_stream(config).await.map_err(|error| self.refused(error))?;
             }
             Err(error) => return Err(refused("stream", self.name, error)),
         }
         Ok(())
+    }
+
+    /// The broker sets room aside for whole streams when they are made, and says only that it has not got enough.
+    fn refused(&self, error: async_nats::jetstream::context::CreateStreamError) -> Error {
+        use async_nats::jetstream::context::CreateStreamErrorKind::JetStream;
+        match error.kind() {
+            JetStream(why) if why.error_code() == jetstream::ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
+                let (name, bytes) = (self.name, self.max_bytes);
+                let what = format!(
+                    "the broker has no room for the {bytes} bytes that the stream {name} may take: lower \
+                     EVENTS_MAX_BYTES, or raise max_file_store of the broker, which is three quarters of its free disk"
+                );
+                Error::unavailable("broker_not_provisioned", what).caused_by(error)
+            }
+            _ => refused("stream", self.name, error),
+        }
     }
 }
 

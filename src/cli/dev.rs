@@ -22,6 +22,9 @@ const KNOWN: [(&str, &str); 4] = [
     ("COMMERCE_NATS_PASSWORD", "commerce"),
 ];
 
+/// The size of the log at a broker that is started here: it sets the room aside at once, and laptops are full.
+const EVENTS_MAX_BYTES: u64 = 1 << 30;
+
 pub(super) async fn dev(data: &Path, file: Option<&Path>) -> Result<()> {
     let mut source = Source::of_process(file)?;
     source.default_to("HOST", "127.0.0.1");
@@ -52,6 +55,7 @@ async fn dev_with(
 ) -> Result<()> {
     if let Some(url) = servers.nats_url() {
         source.default_to("NATS_URL", url);
+        source.default_to("EVENTS_MAX_BYTES", EVENTS_MAX_BYTES.to_string());
     }
     if let Some(uri) = servers.mongodb_uri() {
         source.default_to("MONGODB_URI", uri);

@@ -59,7 +59,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "EVENTS_MAX_BYTES",
         Some("8589934592"),
-        "size of the event log at which sends are refused until there is room",
+        "size of the event log at which sends are refused until there is room (`dev`: 1 GiB); the broker sets this and \
+         three eighths more aside at once",
     ),
     setting("DEDUP_SECONDS", Some("600"), "time in which the broker itself recognises a repeated event, 1 to 86400"),
     setting("MONGODB_URI", None, "mongodb://... of the database (`dev`: starts its own)"),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use shoptalk::broker;
 use shoptalk::broker::publish::Pending;
 use shoptalk::broker::subject::Filter;
+use shoptalk::config::{Config, Source};
 use shoptalk::domain::clock::Clock;
 use shoptalk::domain::conversation::{Conversation, Kind};
 use shoptalk::domain::event::{self, Body, Event};
@@ -17,8 +18,8 @@ use shoptalk::error::Code;
 use shoptalk::lifecycle::Lifecycle;
 
 use crate::drills::evidence;
-use crate::support::until;
-use crate::support::world::{World, message};
+use crate::support::world::{self, World, message};
+use crate::support::{servers, until};
 
 async fn jetstream_of(world: &World) -> jetstream::Context {
     jetstream::new(world.tenant.broker().await)
@@ -54,6 +55,17 @@ async fn an_event_that_cannot_be_read_is_dead_and_the_others_pass() {
     assert_eq!(header("Shoptalk-Reason").as_deref(), Some("undecodable_event"));
     assert_eq!(header("Shoptalk-Attempts").as_deref(), Some("1"));
     assert!(header("Shoptalk-Subject").is_some_and(|subject| subject.contains(&conversation)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_room_for_the_log_is_said_to_need_it() {
+    let mut settings = world::settings(&servers::tenant().await);
+    settings.push(("EVENTS_MAX_BYTES".to_owned(), (1_u64 << 50).to_string()));
+    let config = Config::read(&Source::from_pairs(settings)).expect("a good configuration").broker;
+    let connected = broker::connect(&config).await.expect("the broker");
+    let refused = connected.provision(&config, 0).await.expect_err("no broker has that much");
+    assert_eq!(refused.reason(), "broker_not_provisioned");
+    assert!(refused.to_string().contains("lower EVENTS_MAX_BYTES"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use shoptalk::embedded::{Embedded, NatsWanted, Wanted};
 use tokio::sync::OnceCell;
 
 /// Accounts of the nats-server; each test takes one.
-const ACCOUNTS: usize = 256;
+const ACCOUNTS: usize = 512;
 
 static SERVERS: OnceCell<Embedded> = OnceCell::const_new();
 static NEXT: AtomicUsize = AtomicUsize::new(0);
