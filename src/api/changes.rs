@@ -47,7 +47,7 @@ struct WordingBody {
     /// The text.
     text: String,
     /// The participants it named.
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     mentions: Vec<String>,
     /// Since when it said so.
     at: String,

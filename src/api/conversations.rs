@@ -44,6 +44,7 @@ struct NewConversation {
 #[derive(Object)]
 struct ConversationChange {
     /// Its new name, 1 to 200 characters; null takes it away.
+    #[oai(nullable)]
     title: MaybeUndefined<Text>,
     /// Whether it is closed.
     closed: Option<bool>,

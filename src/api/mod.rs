@@ -10,6 +10,7 @@ mod conversations;
 mod encoded;
 mod failure;
 mod messages;
+mod needed;
 mod notifications;
 mod orders;
 mod participants;

@@ -41,6 +41,7 @@ struct ParticipantChange {
 #[oai(rename_all = "camelCase")]
 struct SettingsChange {
     /// Until when it makes no noise (RFC 3339, from 1970 to 9999); null ends that.
+    #[oai(nullable)]
     muted_until: MaybeUndefined<Text>,
     /// Whether it is put away.
     archived: Option<bool>,

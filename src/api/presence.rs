@@ -23,6 +23,7 @@ struct PresenceBody {
     /// online, away or offline.
     status: String,
     /// When their last socket closed; null while they are there, or if the caller is not to know.
+    #[oai(nullable)]
     last_seen_at: Option<String>,
 }
 

@@ -28,15 +28,15 @@ pub(super) struct MessageBody {
     /// The message that it answers.
     reply_to: Option<QuoteBody>,
     /// The participants it names.
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     mentions: Vec<String>,
     /// What is attached, as far as that is known now.
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     attachments: Vec<AttachmentBody>,
     /// What happened, if it is a note.
     entry: Option<EntryBody>,
     /// The emoji on it, in the order in which they came.
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     reactions: Vec<ReactionsBody>,
     /// When it was last edited.
     edited_at: Option<String>,
@@ -76,6 +76,7 @@ pub(super) struct EntryBody {
     #[oai(rename = "type")]
     kind: String,
     /// Who joined.
+    #[oai(default)]
     users: Vec<String>,
     /// Who was removed, or is something else now.
     user: Option<String>,

@@ -128,16 +128,16 @@ impl IntoResponse for Content {
 
 impl ApiResponse for Content {
     fn meta() -> MetaResponses {
-        let header = |name: &str, description: &str| MetaHeader {
+        let of = |schema, name: &str, description: &str| MetaHeader {
             name: name.to_owned(),
             description: Some(description.to_owned()),
-            required: false,
+            required: true,
             deprecated: false,
-            schema: String::schema_ref(),
+            schema,
         };
-        let bytes = || {
-            vec![MetaMediaType { content_type: "application/octet-stream", schema: <Binary<Vec<u8>>>::schema_ref() }]
-        };
+        let header = |name: &str, description: &str| of(String::schema_ref(), name, description);
+        // Each has its own.
+        let bytes = || vec![MetaMediaType { content_type: "*/*", schema: <Binary<Vec<u8>>>::schema_ref() }];
         let response = |status: u16, description, content, headers| MetaResponse {
             description,
             status: Some(status),
@@ -146,13 +146,23 @@ impl ApiResponse for Content {
             headers,
         };
         let tag = || header("ETag", "What changes with the bytes: for If-None-Match and If-Range.");
-        let range = || header("Content-Range", "Which of how many bytes.");
+        let range = || header("Content-Range", "Which of how many bytes, such as `bytes 0-1023/4096`.");
+        let none = || header("Content-Range", "How many bytes there are, such as `bytes */4096`.");
+        let common = || {
+            vec![
+                tag(),
+                of(u64::schema_ref(), "Content-Length", "How many bytes come."),
+                header("Accept-Ranges", "Always `bytes`."),
+                header("Content-Disposition", "`inline` or `attachment`, and the name (RFC 6266)."),
+            ]
+        };
+        let partial = || common().into_iter().chain([range()]).collect();
         MetaResponses {
             responses: vec![
-                response(200, "The bytes, with their own media type", bytes(), vec![tag()]),
-                response(206, "The bytes that Range asks for", bytes(), vec![tag(), range()]),
+                response(200, "The bytes, with their own media type", bytes(), common()),
+                response(206, "The bytes that Range asks for", bytes(), partial()),
                 response(304, "They are what If-None-Match names", Vec::new(), vec![tag()]),
-                response(416, "Range asks for what is not there", Vec::new(), vec![range()]),
+                response(416, "Range asks for what is not there", Vec::new(), vec![none()]),
             ],
         }
     }

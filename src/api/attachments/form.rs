@@ -199,7 +199,7 @@ form!(
     object(
         vec!["conversationId"],
         vec![
-            ("conversationId", word("Where (`cnv_...`). It comes before the files.")),
+            ("conversationId", word("Where (`cnv_...`). It has to come before the files.")),
             ("senderId", word("Your own id; it is checked, and may be left out.")),
             ("recipientId", word("A participant you expect to be there.")),
             ("text", word("What you say: up to 8,000 characters; with a file it may be left out.")),

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 use poem::web::Data;
 use poem::{Body, Request};
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::{Binary, Json};
+use poem_openapi::types::Example;
 use poem_openapi::{ApiRequest, ApiResponse, Object, OpenApi, SecurityScheme};
 
+use super::needed::Needed;
 use super::text::Text;
 use super::{Caller, Group, Reply, trace};
 use crate::auth::Actor;
@@ -39,6 +41,9 @@ enum Guest {
     Link,
 }
 
+/// When the links of the examples end.
+const EXPIRES: &str = "2026-11-23T12:00:00.000Z";
+
 /// A file.
 #[derive(ApiRequest)]
 enum NewAttachment {
@@ -62,30 +67,31 @@ enum Done {
 
 /// What you will bring to the store yourself.
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", example)]
 struct NewUpload {
     /// What it is called.
-    name: Option<Text>,
-    /// Its media type.
+    name: Needed<Text>,
+    /// Its media type; what its name says if it is not given.
     #[oai(rename = "type")]
     media_type: Option<Text>,
-    /// How many bytes it has.
-    size: Option<u64>,
+    /// How many bytes it has, exactly.
+    size: Needed<u64>,
     /// Their SHA-256, in hexadecimal.
-    sha256: Option<Text>,
+    sha256: Needed<Text>,
 }
 
 /// Where to bring it.
 #[derive(Object)]
-#[oai(rename = "Upload", rename_all = "camelCase")]
+#[oai(rename = "Upload", rename_all = "camelCase", example)]
 struct UploadBody {
     /// The attachment to be.
     attachment: AttachmentBody,
     /// The method of the request that brings the bytes, as its body.
     method: String,
-    /// Where they go; relative to this server if it has no host.
+    /// Where they go. An address without a host is one of this host, and has its `/api` already: it is resolved against the
+    /// origin, not against the address of the API.
     url: String,
-    /// Headers that have to go with them.
+    /// Headers that have to go with them, and no token: the address is enough.
     headers: BTreeMap<String, String>,
     /// Until when (RFC 3339, UTC).
     expires_at: String,
@@ -93,12 +99,43 @@ struct UploadBody {
 
 /// An address that needs no token.
 #[derive(Object)]
-#[oai(rename = "Link", rename_all = "camelCase")]
+#[oai(rename = "Link", rename_all = "camelCase", example)]
 struct LinkBody {
-    /// The address; relative to this server if it has no host.
+    /// The address. One without a host is of this host, and has its `/api` already: it is resolved against the origin, not
+    /// against the address of the API.
     url: String,
     /// Until when (RFC 3339, UTC).
     expires_at: String,
+}
+
+impl Example for NewUpload {
+    fn example() -> Self {
+        let AttachmentBody { name, media_type, size, sha256, .. } = AttachmentBody::announced();
+        Self {
+            name: Needed(Some(Text(name))),
+            media_type: Some(Text(media_type)),
+            size: Needed(Some(size)),
+            sha256: Needed(Some(Text(sha256))),
+        }
+    }
+}
+
+impl Example for UploadBody {
+    fn example() -> Self {
+        let attachment = AttachmentBody::announced();
+        let url =
+            format!("/api/attachments/{}/content?user=usr_01KB...&expires=1795435200&signature=h8...", attachment.id);
+        Self { attachment, method: "PUT".into(), url, headers: BTreeMap::new(), expires_at: EXPIRES.into() }
+    }
+}
+
+impl Example for LinkBody {
+    fn example() -> Self {
+        let AttachmentBody { id, .. } = AttachmentBody::example();
+        let url =
+            format!("/api/attachments/{id}/thumbnail?edge=320&user=usr_01KB...&expires=1795435200&signature=h8...");
+        Self { url, expires_at: EXPIRES.into() }
+    }
 }
 
 fn edge(edge: Option<u32>) -> Result<Variant> {
@@ -169,10 +206,10 @@ impl AttachmentsApi {
         body: Json<NewUpload>,
     ) -> Reply<Json<UploadBody>> {
         let announcement = Announcement {
-            name: required(body.name.as_deref(), "name")?,
+            name: required(body.name.0.as_deref(), "name")?,
             media_type: body.media_type.as_deref(),
-            size: required(body.size, "size")?,
-            sha256: required(body.sha256.as_deref(), "sha256")?,
+            size: required(body.size.0, "size")?,
+            sha256: required(body.sha256.0.as_deref(), "sha256")?,
         };
         let ticket = commands.announce_upload(&caller.0, announcement).await?;
         Ok(Json(UploadBody {
@@ -271,7 +308,8 @@ impl AttachmentsApi {
 
     /// The bytes of an attachment
     ///
-    /// For whoever sees its message, by token or by link; `Range`, `If-Range` and `If-None-Match` work.
+    /// For whoever sees its message, by token or by link. Pictures, audio and video are for showing; anything else is a
+    /// file to save, as `Content-Disposition` says.
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the request")]
     #[oai(path = "/:id", method = "get", operation_id = "getAttachment")]
     async fn get(
@@ -287,6 +325,15 @@ impl AttachmentsApi {
         expires: Query<Option<i64>>,
         /// Of a link.
         signature: Query<Option<String>>,
+        /// Which bytes, as `bytes=0-1023`: one range. Several, or what cannot be understood, are answered with everything.
+        #[oai(name = "Range")]
+        _range: Header<Option<String>>,
+        /// The `ETag` of what the client has a part of: if it is another one now, everything comes and not the range.
+        #[oai(name = "If-Range")]
+        _if_range: Header<Option<String>>,
+        /// The `ETag` of what the client has: if that is still so, 304 and no bytes.
+        #[oai(name = "If-None-Match")]
+        _if_none_match: Header<Option<String>>,
     ) -> Reply<Content> {
         let id = id.parse()?;
         let actor = guest(&queries, caller, id, presented(&user, &expires, &signature))?;
@@ -313,6 +360,15 @@ impl AttachmentsApi {
         expires: Query<Option<i64>>,
         /// Of a link.
         signature: Query<Option<String>>,
+        /// Which bytes, as `bytes=0-1023`: one range. Several, or what cannot be understood, are answered with everything.
+        #[oai(name = "Range")]
+        _range: Header<Option<String>>,
+        /// The `ETag` of what the client has a part of: if it is another one now, everything comes and not the range.
+        #[oai(name = "If-Range")]
+        _if_range: Header<Option<String>>,
+        /// The `ETag` of what the client has: if that is still so, 304 and no bytes.
+        #[oai(name = "If-None-Match")]
+        _if_none_match: Header<Option<String>>,
     ) -> Reply<Content> {
         let id = id.parse()?;
         let actor = guest(&queries, caller, id, presented(&user, &expires, &signature))?;

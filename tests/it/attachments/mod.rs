@@ -2,6 +2,7 @@
 
 mod access;
 mod claims;
+mod contract;
 mod hostile;
 mod outage;
 mod presign;
