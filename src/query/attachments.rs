@@ -77,12 +77,9 @@ impl Queries {
         match content.state {
             State::Infected => return Err(infected()),
             State::Scanning | State::Uploading => {
-                return Err(Error::new(
-                    Code::Conflict,
-                    "attachment_scanning",
-                    "this attachment is being looked through, try again in a moment",
-                )
-                .retry_after(std::time::Duration::from_secs(1)));
+                // How long that takes nobody knows; whoever waits for it is told.
+                let shown = "this attachment is being looked through, until attachmentUpdated says that it is done";
+                return Err(Error::new(Code::Conflict, "attachment_scanning", shown));
             }
             State::Ready => {}
         }

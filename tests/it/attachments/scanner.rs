@@ -132,6 +132,7 @@ async fn nobody_gets_what_was_not_looked_through_yet() {
         for more in ["", "/thumbnail", "/link"] {
             let got = get(person, &format!("{}{more}", path(&note)), &[]).await;
             assert_eq!(got.reason(), (409, "attachment_scanning".to_owned()), "{more}");
+            assert_eq!(got.header("retry-after"), "", "what is no use to try again says no time to");
         }
     }
     clamd.speaks.send_replace(true);
