@@ -32,7 +32,7 @@ pub(super) struct Configured {
 pub(super) enum Dead {
     /// List letters, the oldest first
     List {
-        /// Only those of this consumer: persist, notify or orders
+        /// Only those of this consumer: persist, notify, previews or orders
         #[arg(long, value_parser = durable)]
         consumer: Option<Durable>,
         /// At most so many
@@ -71,14 +71,14 @@ pub(super) struct Which {
     /// Every letter
     #[arg(long)]
     all: bool,
-    /// With --all: only those of this consumer, persist, notify or orders
+    /// With --all: only those of this consumer, persist, notify, previews or orders
     #[arg(long, requires = "all", value_parser = durable)]
     consumer: Option<Durable>,
 }
 
 fn durable(text: &str) -> std::result::Result<Durable, String> {
     let known = Durable::ALL.into_iter().find(|known| known.name() == text);
-    known.ok_or_else(|| "consumers are persist, notify and orders".to_owned())
+    known.ok_or_else(|| "consumers are persist, notify, previews and orders".to_owned())
 }
 
 pub(super) fn configuration(file: Option<&Path>) -> Result<Config> {
