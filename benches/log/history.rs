@@ -9,7 +9,7 @@ use shoptalk::domain::ids::MessageId;
 
 use super::instance::Instance;
 use super::servers::Servers;
-use super::table::{Pair, Row, Wanted};
+use super::table::{Figures, Pair, Row, Wanted};
 
 const ROUNDS: usize = 9;
 /// Readings of one round.
@@ -52,7 +52,8 @@ pub async fn measure(servers: &Servers) -> Vec<Row> {
         }
     }
     instance.end().await;
-    let row = |((figure, _), pair)| Row { figure, unit: "us", wanted: Wanted::AtMost(2.0), pair: Some(pair) };
+    let row =
+        |((figure, _), pair)| Row { figure, unit: "us", wanted: Wanted::AtMost(2.0), figures: Figures::Beside(pair) };
     PAGES.into_iter().zip(pairs).map(row).collect()
 }
 

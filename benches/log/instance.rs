@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::servers::{Servers, Tenant, program};
-use super::table::{Pair, Row, Wanted};
+use super::table::{Figures, Pair, Row, Wanted};
 
 const ROUNDS: usize = 3;
 const PAIRS: usize = 32;
@@ -51,7 +51,7 @@ pub async fn measure(servers: &Servers) -> Row {
         figure: "an instance with all durables: accepted, against none",
         unit: "1/s",
         wanted: Wanted::AtLeast(0.6),
-        pair: Some(pair),
+        figures: Figures::Beside(pair),
     }
 }
 

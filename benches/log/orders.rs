@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::instance::{Instance, Person};
 use super::servers::{Servers, Tenant};
-use super::table::{Pair, Row, Wanted};
+use super::table::{Figures, Pair, Row, Wanted};
 
 const ROUNDS: usize = 3;
 /// Orders, and events of each.
@@ -49,7 +49,7 @@ pub async fn measure(servers: &Servers) -> Vec<Row> {
             pair.against.push(against);
         }
     }
-    let row = |figure, pair| Row { figure, unit: "1/s", wanted: Wanted::AtLeast(0.3), pair: Some(pair) };
+    let row = |figure, pair| Row { figure, unit: "1/s", wanted: Wanted::AtLeast(0.3), figures: Figures::Beside(pair) };
     vec![
         row("5,000 order events drained, against acks that are only sent", sent),
         row("the same, against acks that are confirmed, one by one", confirmed),

@@ -20,7 +20,7 @@ use shoptalk::lifecycle::Lifecycle;
 
 use super::disk;
 use super::servers::Servers;
-use super::table::{Pair, Row, Wanted};
+use super::table::{Figures, Pair, Row, Wanted};
 
 const ROUNDS: usize = 5;
 const SENDERS: usize = 256;
@@ -73,7 +73,7 @@ pub async fn measure(servers: &Servers) -> Vec<Row> {
                 second.p50_us
             );
         }
-        rows.push(Row { figure, unit, wanted, pair: Some(pair) });
+        rows.push(Row { figure, unit, wanted, figures: Figures::Beside(pair) });
     }
     lifecycle.end();
     rows

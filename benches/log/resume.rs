@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::instance::{Instance, Person};
 use super::servers::{Servers, Tenant};
-use super::table::{Pair, Row, Wanted};
+use super::table::{Figures, Pair, Row, Wanted};
 
 const ROUNDS: usize = 9;
 const MISSED: usize = 1_000;
@@ -70,8 +70,12 @@ pub async fn measure(servers: &Servers) -> Vec<Row> {
     }
     warm.end().await;
     cold.end().await;
-    let row =
-        |figure, pair| Row { figure, unit: "us", wanted: Wanted::AtMost(2.0), pair: cursor.is_some().then_some(pair) };
+    let row = |figure, pair| Row {
+        figure,
+        unit: "us",
+        wanted: Wanted::AtMost(2.0),
+        figures: if cursor.is_some() { Figures::Beside(pair) } else { Figures::Unmeasured },
+    };
     vec![
         row("resume of 1,000 messages, against find and JSON", here),
         row("the same at an instance that started later", later),

@@ -20,14 +20,24 @@ pub struct Pair {
     pub against: Rounds,
 }
 
+/// What a line says.
+#[derive(Debug)]
+pub enum Figures {
+    /// What is wanted of the ratio.
+    Beside(Pair),
+    /// What is wanted of the figure itself.
+    Alone(Rounds),
+    /// It cannot be measured yet.
+    Unmeasured,
+}
+
 /// A line of the table.
 #[derive(Debug)]
 pub struct Row {
     pub figure: &'static str,
     pub unit: &'static str,
     pub wanted: Wanted,
-    /// Nothing if it cannot be measured yet.
-    pub pair: Option<Pair>,
+    pub figures: Figures,
 }
 
 impl Rounds {
@@ -66,11 +76,15 @@ impl Pair {
 }
 
 impl Wanted {
-    fn is_met(self, ratio: f64) -> bool {
+    fn is_met(self, value: f64) -> bool {
         match self {
-            Self::AtLeast(least) => ratio >= least,
-            Self::AtMost(most) => ratio <= most,
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
         }
+    }
+
+    fn verdict(self, value: f64) -> &'static str {
+        if self.is_met(value) { "met" } else { "NOT MET" }
     }
 
     fn shown(self) -> String {
@@ -86,15 +100,19 @@ pub fn of(rows: &[Row]) -> String {
         "{:<58} {:>9} {:>9} {:>6}  {:>20} {:>7}  {}\n",
         "figure (median of the rounds)", "ours", "against", "unit", "ratio (least-most)", "wanted", "verdict"
     );
-    for Row { figure, unit, wanted, pair } in rows {
-        let cells = match pair {
-            Some(pair) => {
+    for Row { figure, unit, wanted, figures } in rows {
+        let cells = match figures {
+            Figures::Beside(pair) => {
                 let ratios = pair.ratios();
                 let ratio = format!("{:.2} ({:.2}-{:.2})", ratios.median(), ratios.least(), ratios.most());
-                let verdict = if wanted.is_met(ratios.median()) { "met" } else { "NOT MET" };
-                (format!("{:.0}", pair.ours.median()), format!("{:.0}", pair.against.median()), ratio, verdict)
+                let (ours, against) = (pair.ours.median(), pair.against.median());
+                (format!("{ours:.0}"), format!("{against:.0}"), ratio, wanted.verdict(ratios.median()))
             }
-            None => ("-".into(), "-".into(), "-".into(), "not measured"),
+            Figures::Alone(rounds) => {
+                let value = rounds.median();
+                (format!("{value:.1}"), "-".into(), "-".into(), wanted.verdict(value))
+            }
+            Figures::Unmeasured => ("-".into(), "-".into(), "-".into(), "not measured"),
         };
         let (ours, against, ratio, verdict) = cells;
         let _ = writeln!(
