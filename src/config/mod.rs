@@ -88,7 +88,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "CLAMD_ADDRESS",
         Some(""),
-        "host:port or unix:/path of a ClamAV daemon that looks attachments through; empty: nobody does",
+        "host:port or unix:/path of a ClamAV daemon that looks attachments through, with a `StreamMaxLength` of at least \
+         `ATTACHMENT_MAX_BYTES`; empty: nobody does",
     ),
     setting("JWT_SECRET", None, "secret that signs access tokens, at least 32 bytes (`dev`: makes one)"),
     setting("ACCESS_TOKEN_SECONDS", Some("3600"), "life of an access token, 60 to 86400"),
