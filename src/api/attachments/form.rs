@@ -18,6 +18,8 @@ use crate::problem;
 
 /// Bytes of everything in a form that is no file.
 const WORDS: usize = 64 << 10;
+/// What a part without a byte takes of them.
+const EMPTY: usize = 64;
 /// Bytes between two parts that are wanted: they are collected until it is known what they are.
 const BETWEEN: usize = 1 << 20;
 
@@ -99,6 +101,8 @@ impl Part {
     /// Its text, as long as there is room.
     pub(in crate::api) async fn text(mut self, room: &mut Room) -> Result<String> {
         let mut text = Vec::new();
+        // What is empty takes room too: there is no end to how many of them a form may have.
+        room.take(EMPTY)?;
         while let Some(piece) = self.field.chunk().await.map_err(malformed)? {
             room.take(piece.len())?;
             text.extend_from_slice(&piece);
