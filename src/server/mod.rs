@@ -131,6 +131,9 @@ where
         let parent = request.header("traceparent");
         let trace = trace_of(parent);
         request.extensions_mut().insert(trace);
+        // As it was asked: on its way to a handler a HEAD becomes a GET.
+        let asked = request.method().clone();
+        request.extensions_mut().insert(asked);
         let path = request.uri().path().to_owned();
         let method = health::method_of(request.method());
         let span = tracing::info_span!(

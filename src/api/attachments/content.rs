@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Body, IntoResponse, Request, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::payload::{Binary, Payload as _};
@@ -33,7 +33,14 @@ fn names(list: &str, tag: &str) -> bool {
     list.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
 }
 
-fn wanted(headers: &HeaderMap, tag: &str, size: u64) -> Wanted {
+/// A place in bytes, as digits write it and nothing else does. One beyond all numbers is beyond all bytes.
+fn place(digits: &str) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// `may_part` is whether the request is of a kind that can ask for a part: only GET can (RFC 9110, section 14.2).
+fn wanted(headers: &HeaderMap, may_part: bool, tag: &str, size: u64) -> Wanted {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if text(header::IF_NONE_MATCH).is_some_and(|list| names(list, tag)) {
         return Wanted::Unchanged;
@@ -42,17 +49,15 @@ fn wanted(headers: &HeaderMap, tag: &str, size: u64) -> Wanted {
     if text(header::IF_RANGE).is_some_and(|known| known != tag) {
         return Wanted::Whole;
     }
-    let Some(ranges) = text(header::RANGE).and_then(|ranges| ranges.strip_prefix("bytes=")) else {
+    let ranges = text(header::RANGE).filter(|_| may_part).and_then(|ranges| ranges.split_once('='));
+    let Some((_, range)) = ranges.filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes")) else {
         return Wanted::Whole;
     };
-    // Several at once may be answered with everything; nobody asks for it.
-    if ranges.contains(',') {
-        return Wanted::Whole;
-    }
-    match ranges.trim().split_once('-').map(|(from, to)| (from.parse::<u64>(), to.parse::<u64>(), from, to)) {
-        Some((Ok(from), Ok(to), ..)) if from <= to => part(from, to.saturating_add(1), size),
-        Some((Ok(from), Err(_), _, "")) => part(from, size, size),
-        Some((Err(_), Ok(last), "", _)) => part(size.saturating_sub(last), size, if last == 0 { 0 } else { size }),
+    // Several at once, with commas between, may be answered with everything; nobody asks for it.
+    match range.trim().split_once('-').map(|(from, to)| (place(from), place(to), from, to)) {
+        Some((Some(from), Some(to), ..)) if from <= to => part(from, to.saturating_add(1), size),
+        Some((Some(from), None, _, "")) => part(from, size, size),
+        Some((None, Some(last), "", _)) => part(size.saturating_sub(last), size, if last == 0 { 0 } else { size }),
         // What cannot be understood is as good as not said.
         _ => Wanted::Whole,
     }
@@ -87,7 +92,9 @@ pub(super) struct Content(Response);
 impl Content {
     /// What a request asks for of what was found.
     pub(super) async fn of(queries: &Queries, found: &Found, request: &Request) -> Result<Self> {
-        let wanted = wanted(request.headers(), &found.tag, found.size);
+        // The framework makes a GET of a HEAD.
+        let asked = request.extensions().get::<Method>().unwrap_or(request.method());
+        let wanted = wanted(request.headers(), asked == Method::GET, &found.tag, found.size);
         let mut response = Response::builder()
             .header(header::ETAG, &found.tag)
             .header(header::ACCEPT_RANGES, "bytes")
@@ -113,10 +120,14 @@ impl Content {
             let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, found.size);
             response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, shown);
         }
+        let response = response.header(header::CONTENT_LENGTH, length);
+        if asked == Method::HEAD {
+            return Ok(Self(response.finish()));
+        }
         let bytes = queries.bytes(found, range).await?;
         let failed = |error: crate::error::Error| std::io::Error::other(error.to_string());
         let body = Body::from_bytes_stream(futures_util::TryStreamExt::map_err(bytes, failed));
-        Ok(Self(response.header(header::CONTENT_LENGTH, length).body(body)))
+        Ok(Self(response.body(body)))
     }
 }
 
@@ -179,7 +190,7 @@ mod tests {
         for (name, value) in pairs {
             headers.insert(name, HeaderValue::from_str(value).expect("a header"));
         }
-        wanted(&headers, "\"tag\"", 100)
+        wanted(&headers, true, "\"tag\"", 100)
     }
 
     #[test]
@@ -194,11 +205,41 @@ mod tests {
         assert_eq!(range("bytes=100-"), Wanted::Beyond);
         assert_eq!(range("bytes=-0"), Wanted::Beyond);
         assert_eq!(range(&format!("bytes=0-{}", u64::MAX)), Wanted::Part(0..100));
-        for odd in ["bytes=9-1", "bytes=x-y", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,5-6", "bytes=+1-5"] {
-            assert_ne!(range(odd), Wanted::Beyond, "{odd}");
+        assert_eq!(range("Bytes=0-1"), Wanted::Part(0..2), "a unit is the same in capitals");
+        // Beyond all numbers is beyond what is there, and up to there is up to its end.
+        let beyond = "99999999999999999999999";
+        assert_eq!(range(&format!("bytes={beyond}-")), Wanted::Beyond);
+        assert_eq!(range(&format!("bytes={beyond}-{beyond}")), Wanted::Beyond);
+        assert_eq!(range(&format!("bytes=10-{beyond}")), Wanted::Part(10..100));
+        assert_eq!(range(&format!("bytes=-{beyond}")), Wanted::Part(0..100));
+        for odd in [
+            "bytes=9-1",
+            "bytes=x-y",
+            "bytes=",
+            "bytes=-",
+            "lines=0-1",
+            "bytes=0-1,5-6",
+            "bytes=0-1,-1",
+            "bytes=+1-5",
+            "bytes=1-+5",
+            "bytes=-+5",
+            "bytes=+5-",
+            "bytes=--5",
+            "bytes=1 - 5",
+            "bytes 0-1",
+            "0-1",
+            "bytes=1.5-2",
+        ] {
+            assert_eq!(range(odd), Wanted::Whole, "{odd}");
         }
-        assert_eq!(range("bytes=9-1"), Wanted::Whole);
-        assert_eq!(range("bytes=0-1,5-6"), Wanted::Whole);
+    }
+
+    #[test]
+    fn only_what_gets_bytes_gets_a_part_of_them() {
+        let headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-1"))]);
+        assert_eq!(wanted(&headers, false, "\"tag\"", 100), Wanted::Whole);
+        let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static("\"tag\""))]);
+        assert_eq!(wanted(&headers, false, "\"tag\"", 100), Wanted::Unchanged);
     }
 
     #[test]

@@ -64,8 +64,16 @@ async fn a_film_is_sought_through() {
         assert_eq!((got.status, got.header("content-range")), (416, format!("bytes */{size}").as_str()), "{beyond}");
         assert!(got.bytes.is_empty());
     }
+    let beyond = "99999999999999999999";
+    assert_eq!(get(&ben, &film_path, &[("range", &format!("bytes={beyond}-"))]).await.status, 416);
+    assert_eq!(get(&ben, &film_path, &[("range", "Bytes=5-9")]).await.bytes, film[5..10]);
+    // Whoever wants to know how much there is does not ask for a part of it.
+    let head = ben.rest.request(reqwest::Method::HEAD, &film_path).bearer_auth(&ben.token).header("range", "bytes=0-1");
+    let got = super::Got::of(head.send().await.expect("an answer")).await;
+    assert_eq!((got.status, got.header("content-range"), got.bytes.len()), (200, "", 0));
+    assert_eq!(got.header("content-length"), size.to_string());
     // What cannot be understood is not obeyed.
-    for odd in ["bytes=9-3", "bytes=a-b", "bytes=-", "bites=0-1", "bytes=0-1,5-6"] {
+    for odd in ["bytes=+1-5", "bytes=9-3", "bytes=a-b", "bytes=-", "bites=0-1", "bytes=0-1,5-6"] {
         let got = get(&ben, &film_path, &[("range", odd)]).await;
         assert_eq!((got.status, got.bytes.len()), (200, size), "{odd}");
     }
