@@ -11,6 +11,7 @@
 mod link;
 mod local;
 mod open;
+mod owner;
 mod probe;
 mod remote;
 mod spool;
@@ -43,6 +44,7 @@ use crate::lifecycle::Lifecycle;
 
 use self::link::{DEADLINE, Failure, Link};
 use self::spool::Spools;
+pub use self::owner::KEY as OWNER;
 pub use self::spool::{Finished, Spool};
 
 /// What a name may have in a header as it is (RFC 5987).

@@ -9,6 +9,7 @@ pub mod dead;
 pub mod orders;
 mod repair;
 pub mod sweep;
+mod tie;
 pub mod users;
 
 use crate::broker::{self, Broker};

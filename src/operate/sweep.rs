@@ -1,12 +1,13 @@
 //! The sweep: takes away what of attachments nobody needs any more, on one instance at a time.
 //!
 //! Every step may be cut off and done again: a record goes last, after what it leads to. Two sweeps at once do no harm
-//! either; the lease only spares the work.
+//! either; the lease only spares the work. What cannot be done, such as deleting one object, keeps nothing else from it.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use super::tie;
 use crate::blob::Blobs;
 use crate::broker::Broker;
 use crate::broker::lease::Lease;
@@ -14,7 +15,8 @@ use crate::broker::subject::Filter;
 use crate::command::discards;
 use crate::config::AttachmentConfig;
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::event::Body;
+use crate::domain::event::{Body, Stored};
+use crate::domain::message::Message;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -26,6 +28,8 @@ const STEP: usize = 500;
 const OBJECTS: usize = 500;
 /// Events of a conversation that MongoDB may not have, at most.
 const UNPROJECTED: usize = 10_000;
+/// So long bytes may be on their way to a record that knows them, however short anything is kept.
+const ON_ITS_WAY: Duration = Duration::from_hours(1);
 
 /// What was taken away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +52,27 @@ pub struct Sweep {
     blobs: Blobs,
     config: AttachmentConfig,
     clock: Clock,
+}
+
+/// What a sweep has done so far, and the first thing that it could not do.
+#[derive(Default)]
+struct Tally {
+    swept: Swept,
+    first: Option<Error>,
+}
+
+impl Tally {
+    /// What was done, or nothing if it could not be. Without the database nothing else can be done either.
+    fn note<T>(&mut self, done: Result<T>) -> Result<Option<T>> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.reason() == "database_unavailable" => Err(error),
+            Err(error) => {
+                self.first.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
 }
 
 fn before(now: Timestamp, age: Duration) -> Timestamp {
@@ -87,83 +112,110 @@ impl Sweep {
         });
     }
 
-    /// Sweeps once.
+    /// Sweeps once. What cannot be done now is left to the next time, and the rest is done all the same.
+    ///
+    /// # Errors
+    /// The first of what could not be done.
     pub async fn once(&self) -> Result<Swept> {
         let now = self.clock.now();
-        let mut swept = Swept::default();
-        self.store.expire_unattached(before(now, self.config.keep)).await?;
-        self.expire_abandoned(before(now, self.config.keep)).await?;
-        loop {
-            let gone = self.store.deleted_attachments(before(now, self.config.grace), stored(STEP)).await?;
-            for record in &gone {
-                discards::forget(&self.store, record).await?;
-            }
-            swept.attachments += gone.len();
-            if gone.len() < STEP {
-                break;
+        let mut tally = Tally::default();
+        tally.note(self.store.expire_unattached(before(now, self.config.keep)).await)?;
+        self.expire_abandoned(before(now, self.config.keep), &mut tally).await?;
+        self.forget_deleted(before(now, self.config.grace), &mut tally).await?;
+        self.delete_condemned(&mut tally).await?;
+        let stale = before(now, self.config.keep.max(ON_ITS_WAY));
+        if tally.note(tie::belongs(&self.store, &self.blobs).await)?.unwrap_or_default() {
+            for prefix in ["blobs", "incoming", "probe"] {
+                self.delete_strays(prefix, stale, &mut tally).await?;
             }
         }
-        loop {
-            let condemned = self.store.condemned_blobs(stored(STEP)).await?;
-            for blob in &condemned {
-                discards::delete(&self.store, &self.blobs, blob).await?;
-            }
-            swept.blobs += condemned.len();
-            if condemned.len() < STEP {
-                break;
-            }
-        }
-        for prefix in ["blobs", "incoming", "probe"] {
-            swept.strays += self.delete_strays(prefix, before(now, self.config.keep)).await?;
-        }
-        let (blobs, stale) = (self.blobs.clone(), before(now, self.config.keep));
-        let spools = tokio::task::spawn_blocking(move || blobs.sweep_spools(stale)).await;
-        swept.spools = spools.map_err(Error::internal)?.map_err(Error::internal)?;
-        Ok(swept)
+        let blobs = self.blobs.clone();
+        let spools = tokio::task::spawn_blocking(move || blobs.sweep_spools(stale)).await.map_err(Error::internal)?;
+        tally.swept.spools = tally.note(spools.map_err(Error::internal))?.unwrap_or_default();
+        tally.first.map_or(Ok(tally.swept), Err)
     }
 
     /// Expires what was claimed for messages that never were.
-    async fn expire_abandoned(&self, before: Timestamp) -> Result<()> {
-        for record in self.store.unconfirmed_claims(before, stored(STEP)).await? {
-            if let Some(claim) = record.claim
-                && !self.is_carried(&record, claim).await?
-            {
-                self.store.release_claims(&[record.id], claim.message_id).await?;
-                self.store.discard_attachment(record.owner_id, record.id).await?;
+    async fn expire_abandoned(&self, before: Timestamp, tally: &mut Tally) -> Result<()> {
+        let unconfirmed = tally.note(self.store.unconfirmed_claims(before, stored(STEP)).await)?;
+        for record in unconfirmed.unwrap_or_default() {
+            if let Some(claim) = record.claim {
+                tally.note(self.expire_unless_carried(&record, claim).await)?;
             }
         }
         Ok(())
     }
 
-    /// Whether the message that has claimed it is there, and carries it.
+    async fn expire_unless_carried(&self, record: &Record, claim: Claim) -> Result<()> {
+        if self.is_carried(record, claim).await? {
+            return Ok(());
+        }
+        self.store.release_claims(&[record.id], claim.message_id).await?;
+        self.store.discard_attachment(record.owner_id, record.id).await.map(drop)
+    }
+
+    /// Whether the message that has claimed it is there, and carries it. The log is read first: what is not behind the place
+    /// that is projected by then is in the database afterwards.
     async fn is_carried(&self, record: &Record, claim: Claim) -> Result<bool> {
-        let carries = |state: &crate::domain::state::MessageState| {
-            state.deleted.is_some() || state.message.attachments.iter().any(|one| one.id == record.id)
+        let carries = |message: &Message| {
+            message.id == claim.message_id && message.attachments.iter().any(|one| one.id == record.id)
         };
-        if self.store.messages_by_id(&[claim.message_id]).await?.iter().any(carries) {
+        let newer = self.broker.unprojected(Filter::Conversation(claim.conversation_id), UNPROJECTED).await?;
+        let is_said = |stored: &Stored| matches!(&stored.event.body, Body::Message(message) if carries(message));
+        if newer.iter().any(is_said) {
             return Ok(true);
         }
-        let newer = self.broker.unprojected(Filter::Conversation(claim.conversation_id), UNPROJECTED).await?;
-        Ok(newer.iter().any(|stored| match &stored.event.body {
-            Body::Message(message) => message.id == claim.message_id,
-            _ => false,
-        }))
+        Ok(self.store.messages_by_id(&[claim.message_id]).await?.iter().any(|state| carries(&state.message)))
+    }
+
+    /// Forgets attachments that are to go.
+    async fn forget_deleted(&self, before: Timestamp, tally: &mut Tally) -> Result<()> {
+        while let Some(gone) = tally.note(self.store.deleted_attachments(before, stored(STEP)).await)? {
+            let mut forgotten = 0;
+            for record in &gone {
+                forgotten += usize::from(tally.note(discards::forget(&self.store, record).await)?.is_some());
+            }
+            tally.swept.attachments += forgotten;
+            // Those that are left over come again with the next ones.
+            if gone.len() < STEP || forgotten == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes bytes that nobody holds.
+    async fn delete_condemned(&self, tally: &mut Tally) -> Result<()> {
+        while let Some(condemned) = tally.note(self.store.condemned_blobs(stored(STEP)).await)? {
+            let mut deleted = 0;
+            for blob in &condemned {
+                let done = discards::delete(&self.store, &self.blobs, blob).await;
+                deleted += usize::from(tally.note(done)?.is_some());
+            }
+            tally.swept.blobs += deleted;
+            if condemned.len() < STEP || deleted == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes objects that are older than this and that no record knows.
-    async fn delete_strays(&self, prefix: &str, before: Timestamp) -> Result<usize> {
+    async fn delete_strays(&self, prefix: &str, before: Timestamp, tally: &mut Tally) -> Result<()> {
         let mut objects = std::pin::pin!(self.blobs.list(prefix).chunks(OBJECTS));
-        let mut deleted = 0;
         while let Some(chunk) = objects.next().await {
-            let found: Vec<_> = chunk.into_iter().collect::<Result<_>>()?;
-            let old: Vec<_> = found.into_iter().filter(|one| one.modified < before).map(|one| one.key).collect();
-            let known = self.store.known_keys(&old.iter().map(|key| whole(key).to_owned()).collect::<Vec<_>>()).await?;
+            let mut old = Vec::new();
+            for found in chunk {
+                let old_one = tally.note(found)?.filter(|one| one.modified < before);
+                old.extend(old_one.map(|one| one.key));
+            }
+            let keys: Vec<_> = old.iter().map(|key| whole(key).to_owned()).collect();
+            let Some(known) = tally.note(self.store.known_keys(&keys).await)? else { continue };
             for key in old.iter().filter(|key| !known.contains(whole(key))) {
-                self.blobs.delete(key).await?;
-                deleted += 1;
+                tally.swept.strays += usize::from(tally.note(self.blobs.delete(key).await)?.is_some());
             }
         }
-        Ok(deleted)
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ use reqwest::header::HeaderMap;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use shoptalk::blob::OWNER;
 
 use crate::drills::evidence::database;
 use crate::support::client::{Person, reply};
@@ -152,7 +153,9 @@ struct Kept {
 impl Kept {
     async fn of(world: &World) -> Self {
         let root = folder(world);
-        let (spools, objects) = files(&root, &root).into_iter().partition(|name| name.starts_with('.'));
+        // Whose store it is does not count.
+        let kept = files(&root, &root).into_iter().filter(|name| name != OWNER);
+        let (spools, objects) = kept.partition(|name| name.starts_with('.'));
         let database = database(&world.tenant).await;
         let count =
             async |name: &str| database.collection::<Document>(name).count_documents(doc! {}).await.expect("an answer");

@@ -11,6 +11,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use reqwest::Method;
 use serde_json::Value;
 use shoptalk::app::Roles;
+use shoptalk::blob::OWNER;
 
 use super::presign::{announced, announcement, brought};
 use super::{Kept, download, folder, get, id, path, samples, sent, uploaded};
@@ -60,13 +61,20 @@ async fn age(world: &World) {
 }
 
 /// A sweep has begun after this was called, and has come to its end.
-async fn swept(world: &World) {
+async fn swept(folder: &Path) {
     // Spools are looked at last, so the sweep that takes the second one has begun when the first was gone.
     for name in [".spool/shoptalk-spool-first", ".spool/shoptalk-spool-second"] {
-        let path = folder(world).join(stray(world, name));
+        let path = folder.join(name);
+        fs::write(&path, "of nobody").expect("written");
         old(&path, 2);
         until("a sweep", async || path.exists(), |exists| !exists).await;
     }
+}
+
+/// The store is tied to the database: what no record knows is looked for from now on.
+async fn tied(world: &World) {
+    until("whose store it is", async || folder(world).join(OWNER).exists(), |exists| *exists).await;
+    swept(&folder(world)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +119,7 @@ async fn what_nobody_needs_goes_and_everything_else_stays() {
 
     let left = |kept: &Kept| (kept.objects.len(), kept.spools.len(), kept.attachments, kept.blobs);
     until("the rest is gone", || Kept::of(&world), |kept| left(kept) == (5, 1, 4, 4)).await;
-    swept(&world).await;
+    swept(&folder(&world)).await;
     let end = Kept::of(&world).await;
     assert_eq!(left(&end), (5, 1, 4, 4), "{end:#?}");
     assert!(end.objects.contains(&on_its_way[0]) && end.spools.contains(&on_its_way[1]), "{end:#?}");
@@ -208,4 +216,101 @@ async fn one_of_several_instances_sweeps_at_a_time() {
     until("a sweep", async || left.exists(), |exists| !exists).await;
     other.stop().await.expect("a clean stop");
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_is_not_swept_however_short_anything_is_kept() {
+    let short = [SHORT[0], SHORT[1], ("ATTACHMENT_KEEP_SECONDS", "1")];
+    let world = World::with(Roles::ALL, &short).await;
+    tied(&world).await;
+    let on_its_way =
+        [stray(&world, "blobs/blb_00000000000000000000000008"), stray(&world, ".spool/shoptalk-spool-new")];
+    for name in &on_its_way {
+        let file = File::options().write(true).open(folder(&world).join(name)).expect("a file");
+        let written = file.metadata().and_then(|about| about.modified()).expect("a time");
+        file.set_modified(written - Duration::from_mins(50)).expect("a time");
+    }
+    swept(&folder(&world)).await;
+    let kept = Kept::of(&world).await;
+    assert_eq!((kept.objects, kept.spools), (vec![on_its_way[0].clone()], vec![on_its_way[1].clone()]));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_deleted_keeps_nothing_else_from_it() {
+    let world = World::with(Roles::ALL, &SHORT).await;
+    tied(&world).await;
+    let ana = world.person("Ana").await;
+    uploaded(&ana, "stuck.txt", b"stuck").await;
+    let stuck = folder(&world).join(&Kept::of(&world).await.objects[0]);
+    fs::remove_file(&stuck).expect("an object");
+    fs::create_dir(&stuck).expect("a folder");
+    fs::write(stuck.join("within"), "no object").expect("written");
+    let blobs = database(&world.tenant).await.collection::<Document>("blobs");
+    let condemned = doc! { "$set": { "holders": [], "condemned": true } };
+    assert_eq!(blobs.update_one(doc! {}, condemned).await.expect("an answer").matched_count, 1);
+    let left = [stray(&world, "blobs/blb_00000000000000000000000007"), stray(&world, "incoming/att_7")];
+    for name in &left {
+        old(&folder(&world).join(name), 2);
+    }
+    let there = async || left.iter().filter(|name| folder(&world).join(name).exists()).count();
+    until("the others are gone", there, |there| *there == 0).await;
+    swept(&folder(&world)).await;
+    assert!(stuck.is_dir(), "what is in the way is still there");
+    // Whoever takes it away has the rest done.
+    fs::remove_dir_all(&stuck).expect("a folder");
+    until("it is forgotten", || Kept::of(&world), |kept| kept.blobs == 0).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_for_a_message_that_was_deleted_without_it_goes() {
+    let world = World::with(Roles::ALL, &SHORT).await;
+    let (ana, _, conversation) = world.pair().await;
+    let message = ana.say(&conversation, "hello").await;
+    assert_eq!(delete(&ana, &conversation, &message["id"], "everybody").await.0, 200);
+    assert_eq!(world.dead_letters().await, 0);
+    let left = uploaded(&ana, "left.txt", b"left").await;
+    let claim = doc! { "conversationId": &conversation, "messageId": id(&message), "claimedAt": two_hours_ago() };
+    set(&world, &left, claim).await;
+    until("it is gone", || Kept::of(&world), |kept| kept.attachments == 0 && kept.objects.is_empty()).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_the_store_does_not_belong_to_takes_nothing_away() {
+    let mut world = World::with(Roles::ALL, &SHORT).await;
+    tied(&world).await;
+    let ana = world.person("Ana").await;
+    uploaded(&ana, "a.txt", b"hers").await;
+    let kept = Kept::of(&world).await.objects;
+    // It takes what is left over itself.
+    let left = folder(&world).join(stray(&world, "blobs/blb_00000000000000000000000007"));
+    old(&left, 2);
+    until("it is gone", async || left.exists(), |exists| !exists).await;
+    world.app.take().expect("it runs").stop().await.expect("a clean stop");
+
+    for name in &kept {
+        old(&folder(&world).join(name), 2);
+    }
+    let word = fs::read(folder(&world).join(OWNER)).expect("a word");
+    let url = format!("file:{}", folder(&world).display());
+    let same = [SHORT[0], SHORT[1], SHORT[2], ("ATTACHMENTS_URL", url.as_str())];
+    let stranger = World::with(Roles::ALL, &same).await;
+    swept(&folder(&world)).await;
+    assert_eq!(Kept::of(&world).await.objects, kept);
+    assert_eq!(fs::read(folder(&world).join(OWNER)).expect("a word"), word);
+    // Somebody says that it is its store.
+    fs::remove_file(folder(&world).join(OWNER)).expect("a word");
+    until("it takes what it does not know", || Kept::of(&world), |kept| kept.objects.is_empty()).await;
+    assert_ne!(fs::read(folder(&world).join(OWNER)).expect("a word"), word);
+    stranger.stop().await;
+
+    // The first one has a word of its own still, which is another one now.
+    let left = folder(&world).join(stray(&world, "blobs/blb_00000000000000000000000007"));
+    old(&left, 2);
+    let back = world.another(Roles::ALL).await;
+    swept(&folder(&world)).await;
+    assert!(left.exists());
+    back.stop().await.expect("a clean stop");
 }
