@@ -14,6 +14,7 @@ mod open;
 mod owner;
 mod probe;
 mod remote;
+mod signed;
 mod spool;
 
 use std::fmt;
@@ -21,19 +22,16 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use http::Method;
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore,
     ObjectStoreExt as _,
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::NamedTempFile;
 use tokio::sync::Semaphore;
 
@@ -43,12 +41,10 @@ use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
 
 use self::link::{DEADLINE, Failure, Link};
-use self::spool::Spools;
 pub use self::owner::KEY as OWNER;
+pub use self::signed::Signed;
+use self::spool::Spools;
 pub use self::spool::{Finished, Spool};
-
-/// What a name may have in a header as it is (RFC 5987).
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The bytes of an object, piece by piece as they are wanted.
 pub type Pieces = BoxStream<'static, Result<Bytes>>;
@@ -87,15 +83,6 @@ pub struct Found {
     pub modified: Timestamp,
 }
 
-/// A request that whoever has it may make at the store itself, for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed {
-    /// Where to.
-    pub url: String,
-    /// What has to go with it.
-    pub headers: &'static [(&'static str, &'static str)],
-}
-
 impl fmt::Debug for Blobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Blobs").field(&self.0.shown).finish()
@@ -130,16 +117,15 @@ impl Blobs {
         self.0.spools.fresh()
     }
 
-    /// Makes a spool file the object of this key. The name is for those who get it from the store itself.
-    pub async fn adopt(&self, spool: NamedTempFile, key: &str, media_type: &str, name: &str) -> Result<()> {
+    /// Makes a spool file the object of this key. A browser that gets it from the store itself saves it.
+    pub async fn adopt(&self, spool: NamedTempFile, key: &str, media_type: &str) -> Result<()> {
         let place = self.0.place(key)?;
         if let Some(folder) = &self.0.folder {
             let adopting = local::adopt(spool, folder.join(place.as_ref()));
             return Ok(self.0.link.run(local::DEADLINE, adopting).await?);
         }
         let mut attributes = attributes(media_type);
-        let named = format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(name, PLAIN));
-        attributes.insert(Attribute::ContentDisposition, named.into());
+        attributes.insert(Attribute::ContentDisposition, "attachment".into());
         Ok(remote::upload(&self.0, spool, &place, attributes).await?)
     }
 
@@ -182,17 +168,6 @@ impl Blobs {
     /// The objects whose keys begin with these segments, in no order; all of them if there are none.
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Found>> {
         self.0.list(prefix).map_err(Error::from).boxed()
-    }
-
-    /// A request that others may make for so long without asking here; nothing where the store cannot be asked by others.
-    /// How much is brought with a PUT is not bounded by it.
-    pub async fn presign(&self, method: Method, key: &str, life: Duration) -> Result<Option<Signed>> {
-        let place = self.0.place(key)?;
-        let Some(signer) = &self.0.signer else { return Ok(None) };
-        let headers = if method == Method::PUT { self.0.put_headers } else { &[] };
-        // Credentials may have to be asked for.
-        let url = self.0.link.run(DEADLINE, signer.signed_url(method, &place, life)).await?;
-        Ok(Some(Signed { url: url.into(), headers }))
     }
 
     /// Removes spool files to which nothing was written since, and says how many there were. It blocks.

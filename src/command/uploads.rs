@@ -274,7 +274,7 @@ impl Commands {
         }
         let own: BlobId = self.clock.fresh_id();
         let key = format!("blobs/{own}");
-        self.uploads.blobs.adopt(spool, &key, inspected.media_type, &inspected.name).await?;
+        self.uploads.blobs.adopt(spool, &key, inspected.media_type).await?;
         let mut blob = Blob { id: shared, owner_id, key, content: self.uploads.content(inspected) };
         if self.store.insert_blob(&blob, record.id, self.clock.now()).await? {
             return Ok(blob);
@@ -324,7 +324,7 @@ impl Commands {
             self.store.insert_attachment(&record).await?;
             let life = self.uploads.limits.link;
             let expires_at = now.plus_seconds(i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-            let by_store = self.uploads.blobs.presign(http::Method::PUT, &incoming(id), life).await?;
+            let by_store = self.uploads.blobs.presign_put(&incoming(id), life).await?;
             let signed = by_store.unwrap_or_else(|| {
                 let query = self.uploads.links.query(Purpose::Upload, id, actor.user_id, expires_at);
                 Signed { url: format!("/api/attachments/{id}/content?{query}"), headers: &[] }
@@ -349,7 +349,7 @@ impl Commands {
             return Err(in_use());
         }
         let received = self.uploads.receive(body).await?;
-        self.uploads.blobs.adopt(received.file, &incoming(id), "application/octet-stream", &record.name).await
+        self.uploads.blobs.adopt(received.file, &incoming(id), "application/octet-stream").await
     }
 
     /// Takes over what a client has brought to the store: it is fetched, and looked at like any other upload. What was

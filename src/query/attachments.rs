@@ -122,7 +122,7 @@ impl Queries {
         let found = self.found(actor, id, variant).await?;
         let life = self.uploads.limits.link;
         let expires_at = self.clock.now().plus_seconds(i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-        if direct && let Some(signed) = self.uploads.blobs.presign(http::Method::GET, &found.key, life).await? {
+        if direct && let Some(signed) = self.uploads.blobs.presign_get(&found.key, life, &found.name).await? {
             return Ok(Link { url: signed.url, expires_at });
         }
         let query = self.uploads.links.query(Purpose::Download, id, actor.user_id, expires_at);

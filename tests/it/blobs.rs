@@ -69,7 +69,7 @@ async fn a_large_attachment_goes_in_parts_and_comes_back_byte_for_byte() {
     let large = bytes(20 << 20);
     let spool = spooled(&blobs, &large);
     let path = spool.path().to_owned();
-    blobs.adopt(spool, "blobs/large", "video/mp4", "a film.mp4").await.expect("it is taken");
+    blobs.adopt(spool, "blobs/large", "video/mp4").await.expect("it is taken");
     assert!(!path.exists() && store.unfinished().is_empty());
     put(&blobs, "blobs/small").await.expect("it is taken");
     put(&blobs, "incoming/other").await.expect("it is taken");
@@ -108,7 +108,7 @@ async fn an_upload_that_nobody_waits_for_leaves_nothing() {
     let path = spool.path().to_owned();
     let parts = || store.unfinished().iter().filter(|name| name.contains(".part-")).count();
     tokio::select! {
-        done = blobs.adopt(spool, "blobs/large", "video/mp4", "a film.mp4") => panic!("it was not stopped: {done:?}"),
+        done = blobs.adopt(spool, "blobs/large", "video/mp4") => panic!("it was not stopped: {done:?}"),
         _ = until("two parts", async || parts(), |parts| *parts >= 2) => {}
     }
     until("no parts", async || store.unfinished(), Vec::is_empty).await;
@@ -123,7 +123,11 @@ async fn a_signed_request_is_good_for_what_it_says_and_for_a_while() {
     let http = client::http();
     let sign = async |method: Method, seconds| {
         let life = Duration::from_secs(seconds);
-        let signed = blobs.presign(method, "incoming/one", life).await.expect("an answer").expect("a store that can");
+        let signed = match method {
+            Method::PUT => blobs.presign_put("incoming/one", life).await,
+            _ => blobs.presign_get("incoming/one", life, "one").await,
+        };
+        let signed = signed.expect("an answer").expect("a store that can");
         assert!(signed.headers.is_empty(), "S3 wants none");
         signed.url
     };
@@ -171,9 +175,9 @@ async fn a_browser_is_told_what_an_object_is() {
     let http = client::http();
     for (key, size) in [("blobs/small", 10), ("blobs/large", 6 << 20)] {
         let spool = spooled(&blobs, &bytes(size));
-        blobs.adopt(spool, key, "image/png", "é \"x\".png").await.expect("it is taken");
-        let signed = blobs.presign(Method::GET, key, Duration::from_mins(1)).await.expect("an answer").expect("a URL");
-        let got = http.get(signed.url).send().await.expect("a reply");
+        blobs.adopt(spool, key, "image/png").await.expect("it is taken");
+        let signed = blobs.presign_get(key, Duration::from_mins(1), "é \"x\".png").await;
+        let got = http.get(signed.expect("an answer").expect("a URL").url).send().await.expect("a reply");
         let header = |name: &str| got.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         assert_eq!(header("content-type"), "image/png", "{key}");
         assert_eq!(header("content-disposition"), "attachment; filename*=UTF-8''%C3%A9%20%22x%22.png", "{key}");
@@ -213,7 +217,7 @@ async fn a_store_that_is_gone_refuses_soon_and_is_there_again() {
     let spool = spooled(&blobs, &bytes(20 << 20));
     let path = spool.path().to_owned();
     let begin = Instant::now();
-    refused(blobs.adopt(spool, "blobs/two", "video/mp4", "a film.mp4").await);
+    refused(blobs.adopt(spool, "blobs/two", "video/mp4").await);
     assert!(begin.elapsed() < GONE, "{:?}", begin.elapsed());
     assert!(!path.exists() && !blobs.answers());
     let begin = Instant::now();
