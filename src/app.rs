@@ -47,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::operate::sweep::Sweep;
 use crate::presence::Presences;
 use crate::query::Queries;
+use crate::query::downloads::Downloads;
 use crate::query::sync::Readers;
 use crate::scan::Scanner;
 use crate::server::{self, Front};
@@ -154,6 +155,7 @@ impl App {
             uploads: uploads.clone(),
             recent: recent.clone(),
             readers: Readers::default(),
+            downloads: Downloads::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
         };

@@ -19,7 +19,7 @@ use super::link::Failure;
 /// How long it may take until bytes are on disk, with many others that want to get there.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// So much is read at once.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 128 << 10;
 
 /// Makes a spool file the object in this place.
 pub(super) async fn adopt(spool: NamedTempFile, place: PathBuf) -> Result<(), Failure> {

@@ -8,6 +8,7 @@
 //! it is said to be there it is on disk. What nobody may need any more is left to whoever sweeps: an object that was stored
 //! but never noted, a spool file of a process that was killed.
 
+mod giving;
 mod link;
 mod local;
 mod open;

@@ -20,6 +20,7 @@ pub mod preferences;
 pub mod receipts;
 pub mod resends;
 pub mod settings;
+pub mod shares;
 mod states;
 pub mod touched;
 pub mod typing;

@@ -3,18 +3,15 @@
 //! What belongs to no message is its uploader's alone; after that it is there for whoever the message is there for, and
 //! goes with it.
 
-use std::ops::Range;
-
 use super::{Queries, overlay};
 use crate::auth::Actor;
 use crate::auth::link::{Presented, Purpose};
-use crate::blob::Pieces;
 use crate::broker::subject::Filter;
 use crate::command::attachments::infected;
 use crate::command::uploads::{announced_attachment, unknown_attachment};
 use crate::domain::attachment::{Attachment, State};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::AttachmentId;
+use crate::domain::ids::{AttachmentId, UserId};
 use crate::domain::user::Role;
 use crate::error::{Code, Error, Result};
 use crate::inspect;
@@ -34,7 +31,9 @@ pub enum Variant {
 #[derive(Debug, Clone)]
 pub struct Found {
     /// Where the store has them.
-    key: String,
+    pub(super) key: String,
+    /// Who gets them.
+    pub(super) user: UserId,
     /// What they are called.
     pub name: String,
     /// Their media type.
@@ -88,6 +87,7 @@ impl Queries {
                 tag: format!("\"{}\"", content.sha256),
                 inline: inspect::is_inline(&content.media_type),
                 key,
+                user: actor.user_id,
                 name: record.name,
                 media_type: content.media_type,
                 size: content.size,
@@ -100,6 +100,7 @@ impl Queries {
                 })?;
                 Found {
                     key: format!("{key}.{}", one.edge),
+                    user: actor.user_id,
                     name: record.name,
                     media_type: one.media_type.clone(),
                     size: one.size,
@@ -109,11 +110,6 @@ impl Queries {
             }
         };
         Ok(found)
-    }
-
-    /// The bytes themselves, or a part of them.
-    pub async fn bytes(&self, found: &Found, part: Option<Range<u64>>) -> Result<Pieces> {
-        self.uploads.blobs.read(&found.key, part).await?.ok_or_else(unknown_attachment)
     }
 
     /// An address for whoever cannot send a token along. It is theirs alone, and what it names is asked for anew each time;

@@ -2,6 +2,7 @@
 
 pub mod attachments;
 pub mod conversations;
+pub mod downloads;
 pub mod lists;
 pub mod message;
 pub mod messages;
@@ -27,6 +28,7 @@ use crate::domain::clock::Clock;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use downloads::Downloads;
 use sync::Readers;
 pub use users::BrokerLink;
 
@@ -41,6 +43,7 @@ pub struct Queries {
     pub(crate) uploads: Uploads,
     pub(crate) recent: Arc<Recent>,
     pub(crate) readers: Readers,
+    pub(crate) downloads: Downloads,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
 }
