@@ -3,7 +3,8 @@
 //! What was taken back is nobody's from its first write on, so the rest may be cut off anywhere: the sweep goes on with it.
 
 use super::Commands;
-use super::uploads::{in_use, incoming};
+use super::presigned::incoming;
+use super::uploads::in_use;
 use crate::auth::Actor;
 use crate::blob::Blobs;
 use crate::domain::ids::AttachmentId;

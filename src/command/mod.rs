@@ -17,6 +17,7 @@ pub mod lookup;
 pub mod messages;
 pub mod participants;
 pub mod preferences;
+pub mod presigned;
 pub mod receipts;
 pub mod resends;
 pub mod settings;

@@ -12,30 +12,35 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tempfile::NamedTempFile;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::Commands;
+use super::shares::{Share, Shares, Taken};
 use crate::auth::Actor;
-use crate::auth::link::{Links, Presented, Purpose};
-use crate::blob::{Blobs, Finished, Signed, Spool};
+use crate::auth::link::Links;
+use crate::blob::{Blobs, Finished, Spool};
 use crate::domain::attachment::{Attachment, Content, Preview, Progress, State, blob_of};
-use crate::domain::clock::Timestamp;
 use crate::domain::event::Body;
 use crate::domain::ids::{AttachmentId, BlobId, UserId};
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::inspect::{self, Declared, Inspected};
-use crate::store::attachments::{Announced, Record};
+use crate::store::attachments::Record;
 use crate::store::blobs::Blob;
 
 /// Uploads at once, at most.
 const AT_ONCE: usize = 64;
+/// Uploads of one user at once, at most.
+const OF_ONE: usize = 8;
 /// Looked at at once: it takes a core each.
 const INSPECTIONS: usize = 2;
 /// Attachments of one user that belong to no message, at most.
 const UNATTACHED: u64 = 100;
-/// How long the next bytes may take.
+/// How long the next bytes may take, and how late an upload may be in all.
 const STALL: Duration = Duration::from_secs(30);
+/// Bytes in a second that an upload has to have beyond that, as mod_reqtimeout of Apache's server reckons it.
+const PACE: u64 = 16 << 10;
 
 /// What an upload may be.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +61,7 @@ pub struct Uploads {
     pub(crate) blobs: Blobs,
     pub(crate) links: Links,
     pub(crate) limits: UploadLimits,
-    at_once: Arc<Semaphore>,
+    at_once: Shares,
     inspections: Arc<Semaphore>,
 }
 
@@ -69,36 +74,8 @@ pub struct Named<'a> {
     pub media_type: Option<&'a str>,
 }
 
-/// What a client will bring to the store itself.
-#[derive(Debug, Clone)]
-pub struct Announcement<'a> {
-    /// What its uploader calls it.
-    pub name: &'a str,
-    /// Its media type.
-    pub media_type: Option<&'a str>,
-    /// How many bytes.
-    pub size: u64,
-    /// Their SHA-256, in hexadecimal.
-    pub sha256: &'a str,
-}
-
-/// Where a client is to bring it.
-#[derive(Debug, Clone)]
-pub struct Ticket {
-    /// The attachment to be.
-    pub attachment: Attachment,
-    /// A request to the store, or one to us, without the host, if the store cannot be asked by others.
-    pub signed: Signed,
-    /// Until when.
-    pub expires_at: Timestamp,
-}
-
-fn too_large(most: u64) -> Error {
+pub(super) fn too_large(most: u64) -> Error {
     Error::new(Code::TooLarge, "attachment_too_large", format!("an attachment can have {most} bytes"))
-}
-
-fn size_mismatch() -> Error {
-    Error::invalid("size_mismatch", "these are not as many bytes as were announced")
 }
 
 /// The answer about an attachment that is not there, or is somebody else's.
@@ -107,7 +84,8 @@ pub fn unknown_attachment() -> Error {
     Error::new(Code::NotFound, "unknown_attachment", "there is no such attachment")
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -115,43 +93,56 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Where the bytes are that a client brings by itself.
-pub(super) fn incoming(id: AttachmentId) -> String {
-    format!("incoming/{id}")
+/// How long the next bytes may take of an upload that has brought so many, and was waited for so long.
+fn patience(received: u64, waited: Duration) -> Duration {
+    let earned = Duration::from_millis(received.saturating_mul(1_000) / PACE);
+    STALL.saturating_add(earned).saturating_sub(waited).min(STALL)
 }
 
 impl Uploads {
     /// Into this store, by these limits.
     #[must_use]
     pub fn new(blobs: Blobs, links: Links, limits: UploadLimits) -> Self {
-        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let at_once = Shares::new(AT_ONCE, OF_ONE);
         Self { blobs, links, limits, at_once, inspections: Arc::new(Semaphore::new(INSPECTIONS)) }
     }
 
-    fn begin(&self) -> Result<OwnedSemaphorePermit> {
-        self.at_once.clone().try_acquire_owned().map_err(|_| {
-            Error::new(Code::RateLimited, "too_many_uploads", "too many uploads are under way here, wait a little")
-                .retry_after(Duration::from_secs(1))
+    /// Begins an upload of this user; it is under way until what comes back is dropped.
+    pub(super) fn begin(&self, user: UserId) -> Result<Share> {
+        self.at_once.take(user).map_err(|taken| {
+            let shown = match taken {
+                Taken::ByAll => "too many uploads are under way here, wait a little",
+                Taken::ByUser => "8 of your uploads are under way here, wait until one of them is done",
+            };
+            Error::new(Code::RateLimited, "too_many_uploads", shown).retry_after(Duration::from_secs(1))
         })
     }
 
-    /// Takes in bytes as they come.
-    async fn receive(&self, body: impl Stream<Item = Result<Bytes>>) -> Result<Finished> {
-        let most = self.limits.bytes;
+    /// Takes in bytes as they come, and no more of them than this. Only the time counts in which they are waited for: it is not
+    /// their sender who has a slow disk here.
+    pub(super) async fn receive(
+        &self,
+        body: impl Stream<Item = Result<Bytes>>,
+        most: u64,
+        beyond: impl FnOnce() -> Error,
+    ) -> Result<Finished> {
         let mut spool = Spool::new(self.blobs.spool().map_err(no_room)?);
-        let mut body = pin!(body);
-        let stalled = |_| Error::invalid("upload_stalled", "nothing came for half a minute");
-        while let Some(piece) = tokio::time::timeout(STALL, body.next()).await.map_err(stalled)?.transpose()? {
+        let (mut body, mut waited) = (pin!(body), Duration::ZERO);
+        let stalled = |_| Error::invalid("upload_stalled", "the upload stands still, or comes too slowly");
+        loop {
+            let since = Instant::now();
+            let next = timeout(patience(spool.size(), waited), body.next()).await.map_err(stalled)?;
+            waited += since.elapsed();
+            let Some(piece) = next.transpose()? else { return spool.finish().await };
             spool = spool.add(piece).await?;
             if spool.size() > most {
-                return Err(too_large(most));
+                return Err(beyond());
             }
         }
-        spool.finish().await
     }
 
     /// Looks at what was received.
-    async fn inspect(&self, received: Finished, named: Named<'_>) -> Result<(NamedTempFile, Inspected)> {
+    pub(super) async fn inspect(&self, received: Finished, named: Named<'_>) -> Result<(NamedTempFile, Inspected)> {
         let _core = self.inspections.acquire().await.map_err(Error::internal)?;
         let (name, media_type) = (named.name.to_owned(), named.media_type.map(str::to_owned));
         let (blobs, limits) = (self.blobs.clone(), inspect::Limits { pixels: self.limits.pixels });
@@ -197,13 +188,13 @@ impl Commands {
         body: impl Stream<Item = Result<Bytes>>,
         trace: Option<TraceContext>,
     ) -> Result<Attachment> {
-        let now = self.clock.now();
-        actor.check_expiry(now)?;
+        actor.check_expiry(self.clock.now())?;
         inspect::clean_name(named.name)?;
-        let _one = self.uploads.begin()?;
-        self.limited(actor, async {
+        let _one = self.uploads.begin(actor.user_id)?;
+        self.limited(actor.user_id, async {
             self.require_few_unattached(actor.user_id).await?;
-            let received = self.uploads.receive(body).await?;
+            let most = self.uploads.limits.bytes;
+            let received = self.uploads.receive(body, most, || too_large(most)).await?;
             let (spool, inspected) = self.uploads.inspect(received, named).await?;
             let id = self.clock.fresh_id();
             let record = Record {
@@ -212,7 +203,8 @@ impl Commands {
                 name: inspected.name.clone(),
                 blob_id: Some(blob_of(actor.user_id, &inspected.sha256, inspected.media_type)),
                 announced: None,
-                created_at: now,
+                // What has taken long to come is not old for that: it is kept as long as anything else.
+                created_at: self.clock.now(),
                 claim: None,
                 is_deleted: false,
             };
@@ -228,14 +220,14 @@ impl Commands {
     }
 
     /// Runs something that counts against its user's limit.
-    async fn limited<T>(&self, actor: &Actor, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let in_hand = self.limits.admit(actor.user_id, self.clock.now())?;
+    pub(super) async fn limited<T>(&self, user: UserId, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let in_hand = self.limits.admit(user, self.clock.now())?;
         let done = work.await;
         in_hand.spent(self.clock.now());
         done
     }
 
-    async fn require_few_unattached(&self, user: UserId) -> Result<()> {
+    pub(super) async fn require_few_unattached(&self, user: UserId) -> Result<()> {
         if self.store.count_unattached(user, UNATTACHED).await? < UNATTACHED {
             return Ok(());
         }
@@ -256,6 +248,11 @@ impl Commands {
         trace: Option<TraceContext>,
     ) -> Result<Attachment> {
         let blob = self.keep_blob(&record, spool, inspected).await?;
+        self.see_to(record, blob, trace).await
+    }
+
+    /// Sees to it that the rest is found out about an attachment.
+    pub(super) async fn see_to(&self, record: Record, blob: Blob, trace: Option<TraceContext>) -> Result<Attachment> {
         let attachment = Attachment { id: record.id, name: record.name, content: blob.content };
         if !attachment.content.is_settled() {
             let progress = Progress { owner_id: record.owner_id, place: None, attachment: attachment.clone() };
@@ -266,7 +263,7 @@ impl Commands {
     }
 
     /// The blob of these bytes: the one that its owner has already, or a new one.
-    async fn keep_blob(&self, record: &Record, spool: NamedTempFile, inspected: &Inspected) -> Result<Blob> {
+    pub(super) async fn keep_blob(&self, record: &Record, spool: NamedTempFile, inspected: &Inspected) -> Result<Blob> {
         let owner_id = record.owner_id;
         let shared = blob_of(owner_id, &inspected.sha256, inspected.media_type);
         if let Some(known) = self.store.hold_blob(shared, record.id).await? {
@@ -281,8 +278,11 @@ impl Commands {
         }
         // Somebody was faster, or the last one is just on its way out.
         if let Some(known) = self.store.hold_blob(shared, record.id).await? {
-            // The sweep finds what stays.
-            let _ = self.uploads.blobs.delete(&blob.key).await;
+            // It is our own if the answer to our first attempt got lost.
+            if known.key != blob.key {
+                // The sweep finds what stays.
+                let _ = self.uploads.blobs.delete(&blob.key).await;
+            }
             return Ok(known);
         }
         // Its holder says so first: a blob whose holder names another one would stay for ever.
@@ -290,119 +290,6 @@ impl Commands {
         self.store.set_blob(record.id, own).await?;
         self.store.insert_blob(&blob, record.id, self.clock.now()).await?;
         Ok(blob)
-    }
-
-    /// Makes room for an attachment that the client brings to the store itself.
-    pub async fn announce_upload(&self, actor: &Actor, announced: Announcement<'_>) -> Result<Ticket> {
-        let now = self.clock.now();
-        actor.check_expiry(now)?;
-        let name = inspect::clean_name(announced.name)?;
-        if announced.size == 0 {
-            return Err(Error::invalid("empty_attachment", "an attachment has bytes"));
-        }
-        if announced.size > self.uploads.limits.bytes {
-            return Err(too_large(self.uploads.limits.bytes));
-        }
-        let sha256 = announced.sha256.to_ascii_lowercase();
-        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(Error::invalid("malformed_checksum", "sha256 must have 64 hexadecimal digits"));
-        }
-        self.limited(actor, async {
-            self.require_few_unattached(actor.user_id).await?;
-            let id: AttachmentId = self.clock.fresh_id();
-            let media_type = announced.media_type.map(str::to_owned);
-            let record = Record {
-                id,
-                owner_id: actor.user_id,
-                name,
-                blob_id: None,
-                announced: Some(Announced { media_type, size: announced.size, sha256 }),
-                created_at: now,
-                claim: None,
-                is_deleted: false,
-            };
-            self.store.insert_attachment(&record).await?;
-            let life = self.uploads.limits.link;
-            let expires_at = now.plus_seconds(i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-            let by_store = self.uploads.blobs.presign_put(&incoming(id), life).await?;
-            let signed = by_store.unwrap_or_else(|| {
-                let query = self.uploads.links.query(Purpose::Upload, id, actor.user_id, expires_at);
-                Signed { url: format!("/api/attachments/{id}/content?{query}"), headers: &[] }
-            });
-            let attachment = announced_attachment(&record).ok_or_else(unknown_attachment)?;
-            Ok(Ticket { attachment, signed, expires_at })
-        })
-        .await
-    }
-
-    /// Takes the bytes that a client brings by a link of ours.
-    pub async fn bring(
-        &self,
-        id: AttachmentId,
-        link: Presented<'_>,
-        body: impl Stream<Item = Result<Bytes>>,
-    ) -> Result<()> {
-        let owner = self.uploads.links.check(Purpose::Upload, id, link, self.clock.now())?;
-        let _one = self.uploads.begin()?;
-        let record = self.own_attachment(owner, id).await?;
-        if record.announced.is_none() {
-            return Err(in_use());
-        }
-        let received = self.uploads.receive(body).await?;
-        self.uploads.blobs.adopt(received.file, &incoming(id), "application/octet-stream").await
-    }
-
-    /// Takes over what a client has brought to the store: it is fetched, and looked at like any other upload. What was
-    /// looked at is what is kept: the client may still write to where it brought it.
-    pub async fn complete_upload(
-        &self,
-        actor: &Actor,
-        id: AttachmentId,
-        trace: Option<TraceContext>,
-    ) -> Result<Attachment> {
-        actor.check_expiry(self.clock.now())?;
-        let _one = self.uploads.begin()?;
-        let mut record = self.own_attachment(actor.user_id, id).await?;
-        let Some(announced) = record.announced.take() else {
-            let blob = self.blob_of(&record).await?;
-            return Ok(Attachment { id, name: record.name, content: blob.content });
-        };
-        self.limited(actor, async {
-            let key = incoming(id);
-            let fetched = match self.uploads.blobs.fetch(&key, announced.size).await {
-                Ok(Some(fetched)) if fetched.size == announced.size => Ok(fetched),
-                Ok(Some(_)) => Err(size_mismatch()),
-                Ok(None) => {
-                    let pending = "the bytes are not there yet: bring them first";
-                    return Err(Error::new(Code::Conflict, "upload_pending", pending));
-                }
-                // It is fetched no further than it should go.
-                Err(error) if error.code() == Code::TooLarge => Err(size_mismatch()),
-                Err(error) => return Err(error),
-            };
-            let kept = async {
-                let fetched = fetched?;
-                if hex(&fetched.sha256) != announced.sha256 {
-                    return Err(Error::invalid("checksum_mismatch", "these are not the bytes that were announced"));
-                }
-                let named = Named { name: &record.name, media_type: announced.media_type.as_deref() };
-                self.uploads.inspect(fetched, named).await
-            };
-            let (spool, inspected) = match kept.await {
-                Ok(kept) => kept,
-                Err(error) => {
-                    // Other bytes may be brought as long as the link is good.
-                    let _ = self.uploads.blobs.delete(&key).await;
-                    return Err(error);
-                }
-            };
-            self.store.set_blob(id, blob_of(actor.user_id, &inspected.sha256, inspected.media_type)).await?;
-            let attachment = self.keep(record, spool, &inspected, trace).await?;
-            self.store.complete_attachment(id).await?;
-            let _ = self.uploads.blobs.delete(&key).await;
-            Ok(attachment)
-        })
-        .await
     }
 
     pub(super) async fn own_attachment(&self, owner: UserId, id: AttachmentId) -> Result<Record> {
@@ -423,20 +310,51 @@ pub fn in_use() -> Error {
     Error::new(Code::Conflict, "attachment_in_use", "this attachment belongs to a message already")
 }
 
-/// An attachment whose bytes are not here, as its uploader announced it.
-#[must_use]
-pub fn announced_attachment(record: &Record) -> Option<Attachment> {
-    let announced = record.announced.as_ref()?;
-    let content = Content {
-        media_type: announced.media_type.clone().unwrap_or_else(|| "application/octet-stream".into()),
-        size: announced.size,
-        sha256: announced.sha256.clone(),
-        width: None,
-        height: None,
-        blurhash: None,
-        state: State::Uploading,
-        preview: Preview::None,
-        thumbnails: Vec::new(),
-    };
-    Some(Attachment { id: record.id, name: record.name.clone(), content })
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::config::BlobConfig;
+    use crate::lifecycle::Lifecycle;
+
+    const KIB: u64 = 1 << 10;
+
+    #[test]
+    fn patience_is_earned_by_bytes_and_has_an_end() {
+        let after = |kib: u64, seconds: u64| patience(kib * KIB, Duration::from_secs(seconds)).as_secs();
+        assert_eq!((after(0, 0), after(0, 10), after(0, 30), after(0, 31)), (30, 20, 0, 0));
+        // As fast as it has to be: it is as late as it was.
+        assert_eq!((after(16, 11), after(1_600, 110), after(16_000, 1_010)), (20, 20, 20));
+        // What was fast may not stop for longer than any other.
+        assert_eq!((after(25 << 10, 1), after(25 << 10, 1_601)), (30, 29));
+        assert_eq!(patience(u64::MAX, Duration::ZERO), STALL);
+    }
+
+    /// An upload that brings so many bytes each time that so many seconds are over, and ends by itself.
+    async fn brought(bytes: usize, seconds: u64, times: u64) -> Result<u64> {
+        let lifecycle = Lifecycle::new();
+        let config = BlobConfig { url: "memory:".into(), variables: Vec::new() };
+        let blobs = Blobs::open(&config, &lifecycle).await.expect("a store");
+        let limits = UploadLimits { bytes: 1 << 20, pixels: 0, link: Duration::ZERO, scans: false };
+        let uploads = Uploads::new(blobs, Links::new(b"a secret").expect("links"), limits);
+        let body = stream::unfold(0, |sent| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            (sent < times).then(|| (Ok(Bytes::from(vec![0; bytes])), sent + 1))
+        });
+        let received = uploads.receive(body, limits.bytes, || too_large(limits.bytes)).await;
+        lifecycle.drain();
+        received.map(|received| received.size)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_trickles_is_given_up_and_whoever_is_slow_is_not() {
+        let reason = |done: Result<u64>| done.err().map(|error| error.reason());
+        assert_eq!(brought(20 << 10, 1, 50).await.ok(), Some(50 * 20 * KIB), "50 seconds, fast enough");
+        assert_eq!(brought(1, 1, 20).await.ok(), Some(20), "slow, and over soon");
+        assert_eq!(reason(brought(1, 29, 100).await), Some("upload_stalled"), "never silent for long");
+        assert_eq!(reason(brought(8 << 10, 1, 1_000).await), Some("upload_stalled"), "half as fast as it has to be");
+        assert_eq!(reason(brought(1, 31, 1).await), Some("upload_stalled"));
+        assert_eq!(reason(brought(128 << 10, 1, 1_000).await), Some("attachment_too_large"));
+    }
 }

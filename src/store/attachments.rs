@@ -165,10 +165,12 @@ impl Store {
         self.write(self.collection::<Document>(NAME).update_one(doc! { "_id": id.to_string() }, update)).await.map(drop)
     }
 
-    /// The bytes that were announced are here.
-    pub async fn complete_attachment(&self, id: AttachmentId) -> Result<()> {
+    /// The bytes that were announced are here; says whether anybody wants them still.
+    pub async fn complete_attachment(&self, id: AttachmentId) -> Result<bool> {
+        let wanted = doc! { "_id": id.to_string(), "deletedAt": { "$exists": false } };
         let update = doc! { "$unset": { "announced": "" } };
-        self.write(self.collection::<Document>(NAME).update_one(doc! { "_id": id.to_string() }, update)).await.map(drop)
+        let done = self.write(self.collection::<Document>(NAME).update_one(wanted, update)).await?;
+        Ok(done.matched_count > 0)
     }
 
     /// Claims somebody's attachments for a message, each that is free or claimed by this message already.

@@ -21,7 +21,7 @@ use crate::auth::Actor;
 use crate::auth::link::Presented;
 use crate::auth::token::missing;
 use crate::command::Commands;
-use crate::command::uploads::Announcement;
+use crate::command::presigned::Announcement;
 use crate::domain::ids::AttachmentId;
 use crate::domain::words::required;
 use crate::error::{Error, Result};

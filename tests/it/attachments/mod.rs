@@ -4,6 +4,7 @@ mod access;
 mod claims;
 mod contract;
 mod hostile;
+mod limits;
 mod outage;
 mod presign;
 mod previews;
