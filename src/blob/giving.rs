@@ -58,7 +58,7 @@ mod tests {
         let (lifecycle, held) = (Lifecycle::new(), Arc::new(()));
         let mut given = give(&lifecycle, endless(), held.clone());
         for _ in 0..10 {
-            tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+            tokio::time::sleep(PATIENCE / 60 * 59).await;
             given.next().await.expect("slow, but it goes on").expect("a piece");
         }
         assert_eq!(Arc::strong_count(&held), 2);

@@ -39,7 +39,7 @@ const INSPECTIONS: usize = 2;
 const UNATTACHED: u64 = 100;
 /// How long the next bytes may take, and how late an upload may be in all.
 const STALL: Duration = Duration::from_secs(30);
-/// Bytes in a second that an upload has to have beyond that, as mod_reqtimeout of Apache's server reckons it.
+/// Bytes in a second that an upload has to have beyond that, as `mod_reqtimeout` of Apache's server reckons it.
 const PACE: u64 = 16 << 10;
 
 /// What an upload may be.
