@@ -26,6 +26,7 @@ use crate::domain::notification::{self, Data, Notification};
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::inspect::{self, preview};
+use crate::metrics::Metrics;
 use crate::scan::{self, Scanner};
 use crate::store::Store;
 use crate::store::attachments::{Claim, Record};
@@ -54,6 +55,8 @@ pub struct Means {
     pub scanner: Option<Scanner>,
     /// Pixels of a picture, at most.
     pub pixels: u64,
+    /// Counts verdicts.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
 }
@@ -97,12 +100,20 @@ impl Previews {
 
     /// Looks the bytes through. What is harmful is put where nobody gets it.
     async fn scan(&self, blob: &mut Blob) -> Result<()> {
-        let Means { blobs, store, scanner, .. } = &self.means;
+        let Means { blobs, store, scanner, metrics, .. } = &self.means;
         // It was configured when they came, and is not any more.
         let verdict = match scanner {
             None => scan::Verdict::Clean,
             Some(scanner) => match blobs.read(&blob.key, None).await? {
-                Some(bytes) => scanner.scan(bytes).await?,
+                Some(bytes) => {
+                    let scanned = scanner.scan(bytes).await;
+                    metrics.scanned(match &scanned {
+                        Ok(scan::Verdict::Clean) => "clean",
+                        Ok(scan::Verdict::Infected { .. }) => "infected",
+                        Err(_) => "failed",
+                    });
+                    scanned?
+                }
                 // The sweep has it.
                 None => return Ok(()),
             },
