@@ -65,6 +65,12 @@ fn runs(part: &str, is_last: bool) -> bool {
     has(UNSAFE) || (is_last && has(UNSAFE_LAST))
 }
 
+/// The name with another extension instead of its last one, if it has one.
+pub(super) fn with_extension(name: &str, new: &str) -> String {
+    let Some(old) = extension(name) else { return name.to_owned() };
+    cut(&format!("{}{new}", &name[..name.len() - old.len()]), LIMIT)
+}
+
 /// At most so many bytes, cut before the extension.
 fn cut(name: &str, limit: usize) -> String {
     if name.len() <= limit {
@@ -192,6 +198,21 @@ mod tests {
         ] {
             assert_eq!(reason(good), None, "{good:?}");
         }
+    }
+
+    #[test]
+    fn an_extension_is_put_right_within_the_limit() {
+        for (name, new, wanted) in [
+            ("photo.jpg", "webp", "photo.webp"),
+            ("a.b.JPEG", "png", "a.b.png"),
+            ("photo", "png", "photo"),
+            ("report.v1.2", "png", "report.v1.2"),
+        ] {
+            assert_eq!(with_extension(name, new), wanted);
+        }
+        let long = with_extension(&format!("{}.jpg", "x".repeat(LIMIT - 4)), "webp");
+        assert_eq!((long.len(), extension(&long)), (LIMIT, Some("webp")));
+        assert_eq!(clean_name(&long).expect("clean"), long);
     }
 
     #[test]
