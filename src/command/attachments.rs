@@ -11,7 +11,7 @@ use crate::domain::attachment::{Attachment, LIMIT, State};
 use crate::domain::ids::{AttachmentId, ConversationId, MessageId};
 use crate::domain::words::required;
 use crate::error::{Code, Error, Result};
-use crate::store::attachments::{Claim, Record};
+use crate::store::attachments::{Attempt, Claim, Record};
 
 /// Seconds after which a message that nobody knows will not come any more.
 const ABANDONED: i64 = 60;
@@ -49,35 +49,36 @@ pub fn infected() -> Error {
 }
 
 impl Commands {
-    /// Claims attachments for a message, all of them or none.
+    /// Claims attachments for an attempt to send a message, all of them or none.
     pub(super) async fn claim(
         &self,
         actor: &Actor,
         conversation_id: ConversationId,
         message_id: MessageId,
         ids: &[AttachmentId],
+        attempt: Attempt,
     ) -> Result<Vec<Attachment>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let claim = Claim { conversation_id, message_id, message_seq: None, at: self.clock.now() };
-        match self.claim_or_take_over(actor, ids, claim).await {
+        match self.claim_or_take_over(actor, ids, claim, attempt).await {
             Ok(attachments) => Ok(attachments),
             Err(refused) => {
-                self.release(ids, message_id).await;
+                self.release(ids, message_id, attempt).await;
                 Err(match refused {
-                    Refused::Taken(_) => in_use(),
+                    Refused::Taken(..) => in_use(),
                     Refused::Because(error) => error,
                 })
             }
         }
     }
 
-    /// Gives attachments back that were claimed for a message that will not be. What cannot be given back now is abandoned,
+    /// Gives attachments back that an attempt has claimed which came to nothing. What cannot be given back now is abandoned,
     /// and found so later.
-    pub(super) async fn release(&self, ids: &[AttachmentId], message: MessageId) {
+    pub(super) async fn release(&self, ids: &[AttachmentId], message: MessageId, attempt: Attempt) {
         if !ids.is_empty() {
-            let _ = self.store.release_claims(ids, message).await;
+            let _ = self.store.release_attempt(ids, message, attempt).await;
         }
     }
 
@@ -87,20 +88,27 @@ impl Commands {
         actor: &Actor,
         ids: &[AttachmentId],
         claim: Claim,
+        attempt: Attempt,
     ) -> Result<Vec<Attachment>, Refused> {
         for _ in ids {
-            match self.try_claim(actor, ids, claim).await {
-                Err(Refused::Taken(by)) if self.is_abandoned(&by).await? => {
-                    self.store.release_claims(ids, by.message_id).await?;
+            match self.try_claim(actor, ids, claim, attempt).await {
+                Err(Refused::Taken(id, by)) if self.is_abandoned(&by).await? => {
+                    self.store.release_claim(id, by).await?;
                 }
                 done => return done,
             }
         }
-        self.try_claim(actor, ids, claim).await
+        self.try_claim(actor, ids, claim, attempt).await
     }
 
-    async fn try_claim(&self, actor: &Actor, ids: &[AttachmentId], claim: Claim) -> Result<Vec<Attachment>, Refused> {
-        self.store.claim_attachments(actor.user_id, ids, claim).await?;
+    async fn try_claim(
+        &self,
+        actor: &Actor,
+        ids: &[AttachmentId],
+        claim: Claim,
+        attempt: Attempt,
+    ) -> Result<Vec<Attachment>, Refused> {
+        self.store.claim_attachments(actor.user_id, ids, claim, attempt).await?;
         let records = self.store.attachments_by_id(ids).await?;
         let mut claimed = Vec::with_capacity(ids.len());
         for id in ids {
@@ -130,8 +138,8 @@ impl Commands {
 
 /// Why an attachment was not claimed.
 enum Refused {
-    /// Another message has it.
-    Taken(Claim),
+    /// Another message has this one.
+    Taken(AttachmentId, Claim),
     /// It cannot be.
     Because(Error),
 }
@@ -147,7 +155,7 @@ fn judge(record: Option<&Record>, message: MessageId) -> Result<&Record, Refused
     let record = record.filter(|record| !record.is_deleted).ok_or_else(unknown_attachment)?;
     match record.claim {
         Some(claim) if claim.message_id == message => Ok(record),
-        Some(claim) => Err(Refused::Taken(claim)),
+        Some(claim) => Err(Refused::Taken(record.id, claim)),
         // It was free, and was not taken all the same.
         None => {
             Err(Error::new(Code::Conflict, "upload_pending", "the bytes of this attachment are not there yet").into())

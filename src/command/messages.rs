@@ -19,6 +19,7 @@ use crate::domain::state::MessageState;
 use crate::domain::trace::TraceContext;
 use crate::domain::words::{ClientMessageId, MessageText, required};
 use crate::error::{Code, Error, Result};
+use crate::store::attachments::Attempt;
 
 /// A message to send.
 #[derive(Debug)]
@@ -98,6 +99,8 @@ pub enum Sending {
         pending: Pending,
         /// It counts against its sender's limit.
         in_hand: InHand,
+        /// By which it has claimed its attachments.
+        attempt: Attempt,
     },
     /// It was stored long ago.
     Known(Sent),
@@ -163,7 +166,8 @@ impl Commands {
         {
             return Ok(Sending::Known(known));
         }
-        let attached = match self.claim(actor, send.conversation_id, id, &send.attachments).await {
+        let attempt = self.clock.fresh_id();
+        let attached = match self.claim(actor, send.conversation_id, id, &send.attachments, attempt).await {
             Ok(attached) => attached,
             // What it said then may be gone by now, and its attachments with it.
             Err(error) => {
@@ -174,9 +178,9 @@ impl Commands {
         };
         let claimed = send.attachments.clone();
         match self.put_in_line(actor, id, send, Checked { entry, reply_to, attached }, trace).await {
-            Ok((message, pending)) => Ok(Sending::InLine { message, pending, in_hand }),
+            Ok((message, pending)) => Ok(Sending::InLine { message, pending, in_hand, attempt }),
             Err(error) => {
-                self.release(&claimed, id).await;
+                self.release(&claimed, id, attempt).await;
                 Err(error)
             }
         }
@@ -264,28 +268,28 @@ impl Commands {
 
     /// Waits until the log has the message. A resend is answered with the first one.
     pub async fn sent(&self, sending: Sending) -> Result<Sent> {
-        let (message, pending, in_hand) = match sending {
+        let (message, pending, in_hand, attempt) = match sending {
             Sending::Known(sent) => return Ok(sent),
-            Sending::InLine { message, pending, in_hand } => (message, pending, in_hand),
+            Sending::InLine { message, pending, in_hand, attempt } => (message, pending, in_hand, attempt),
         };
         let published = pending.stored().await?;
         drop(in_hand);
         self.directory.stored(message.conversation_id, published.seq);
         if published.duplicate {
             let first = self.first(message.conversation_id, message.id, published.seq).await?;
-            self.release_others(&message, &first.state).await;
+            self.release_others(&message, &first.state, attempt).await;
             return Ok(first);
         }
         Ok(Sent { state: MessageState::new(published.seq, message), duplicate: false })
     }
 
     /// Gives back what a resend has brought along anew: its message carries what it was first sent with, for ever.
-    async fn release_others(&self, resent: &Message, first: &MessageState) {
+    async fn release_others(&self, resent: &Message, first: &MessageState, attempt: Attempt) {
         let carried = &first.message.attachments;
         let others = resent.attachments.iter().map(|one| one.id).filter(|id| !carried.iter().any(|one| one.id == *id));
         // Of one that was deleted since nobody knows any more what it carried.
         if first.deleted.is_none() {
-            self.release(&others.collect::<Vec<_>>(), resent.id).await;
+            self.release(&others.collect::<Vec<_>>(), resent.id, attempt).await;
         }
     }
 

@@ -1,7 +1,9 @@
 //! `attachments`: who has uploaded what, what they call it, and which message it belongs to.
 //!
 //! A message claims its attachments before it is stored, each for itself alone; `persist` confirms that once it projects
-//! the message. What nobody claims in time is expired, by a write that no claim gets past.
+//! the message. A message may be sent more than once, at the same time even, and each attempt claims: what one of them
+//! gives back stays claimed as long as another one holds it, and of an attempt that was stored nothing is ever given back.
+//! What nobody claims in time is expired, by a write that no claim gets past.
 
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{DateTime, Document, doc};
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, bounded, seq, stored_seq, stored_time, time};
 use crate::domain::change::{Deletion, Scope};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{AttachmentId, BlobId, ConversationId, MessageId, UserId};
+use crate::domain::ids::{AttachmentId, BlobId, ConversationId, EventId, MessageId, UserId};
 use crate::domain::message::Message;
 use crate::error::Result;
 
@@ -42,6 +44,9 @@ pub struct Claim {
     /// When.
     pub at: Timestamp,
 }
+
+/// Names one attempt to send a message.
+pub type Attempt = EventId;
 
 /// The record of an attachment.
 #[derive(Debug, Clone)]
@@ -114,6 +119,11 @@ fn by_id(ids: &[AttachmentId]) -> Document {
     doc! { "$in": ids.iter().map(ToString::to_string).collect::<Vec<_>>() }
 }
 
+/// What makes an attachment one that nobody has claimed.
+fn free() -> Document {
+    doc! { "$unset": { "conversationId": "", "messageId": "", "claimedAt": "", "attempts": "" } }
+}
+
 /// A time before every grace: what has it goes with the next sweep.
 const fn long_ago() -> DateTime {
     DateTime::from_millis(0)
@@ -173,8 +183,14 @@ impl Store {
         Ok(done.matched_count > 0)
     }
 
-    /// Claims somebody's attachments for a message, each that is free or claimed by this message already.
-    pub async fn claim_attachments(&self, owner: UserId, ids: &[AttachmentId], claim: Claim) -> Result<()> {
+    /// Claims somebody's attachments for an attempt to send a message, each that is free or claimed by this message already.
+    pub async fn claim_attachments(
+        &self,
+        owner: UserId,
+        ids: &[AttachmentId],
+        claim: Claim,
+        attempt: Attempt,
+    ) -> Result<()> {
         let message = claim.message_id.to_string();
         let filter = doc! {
             "_id": by_id(ids),
@@ -188,19 +204,36 @@ impl Store {
             "messageId": message,
             "claimedAt": stored_time(claim.at),
         };
-        let attachments = self.collection::<Document>(NAME);
-        self.write(attachments.update_many(filter, doc! { "$set": set })).await.map(drop)
+        let update = doc! { "$set": set, "$addToSet": { "attempts": attempt.to_string() } };
+        self.write(self.collection::<Document>(NAME).update_many(filter, update)).await.map(drop)
     }
 
-    /// Gives back what a message has claimed that will not be.
-    pub async fn release_claims(&self, ids: &[AttachmentId], message: MessageId) -> Result<()> {
-        let filter = doc! { "_id": by_id(ids), "messageId": message.to_string(), "messageSeq": { "$exists": false } };
-        let unset = doc! { "conversationId": "", "messageId": "", "claimedAt": "" };
+    /// An attempt that comes to nothing gives back what it has claimed.
+    pub async fn release_attempt(&self, ids: &[AttachmentId], message: MessageId, attempt: Attempt) -> Result<()> {
         let attachments = self.collection::<Document>(NAME);
-        self.write(attachments.update_many(filter, doc! { "$unset": unset })).await.map(drop)
+        let (ids, message) = (by_id(ids), message.to_string());
+        let held = doc! { "_id": &ids, "messageId": &message };
+        let pull = doc! { "$pull": { "attempts": attempt.to_string() } };
+        self.write(attachments.update_many(held, pull)).await?;
+        let unheld = doc! {
+            "_id": ids, "messageId": message, "messageSeq": { "$exists": false }, "attempts": { "$size": 0 },
+        };
+        self.write(attachments.update_many(unheld, free())).await.map(drop)
     }
 
-    /// Attachments that belong to messages are theirs for good; those of deleted messages go.
+    /// Gives back what was claimed for a message that will not be: this claim, and none that was made since.
+    pub async fn release_claim(&self, id: AttachmentId, claim: Claim) -> Result<()> {
+        let filter = doc! {
+            "_id": id.to_string(),
+            "messageId": claim.message_id.to_string(),
+            "claimedAt": stored_time(claim.at),
+            "messageSeq": { "$exists": false },
+        };
+        self.write(self.collection::<Document>(NAME).update_one(filter, free())).await.map(drop)
+    }
+
+    /// Attachments that belong to messages are theirs for good; those of deleted messages go. The log has the last word: an
+    /// attachment that nobody has claimed any more is its message's all the same.
     pub(super) async fn project_attachments(&self, sent: &[(u64, &Message)], deleted: &[&Deletion]) -> Result<()> {
         let namespace = self.namespace(NAME);
         let model = |filter: Document, update: Document| {
@@ -208,8 +241,18 @@ impl Store {
         };
         let confirmed = sent.iter().filter(|(_, message)| !message.attachments.is_empty()).map(|(at, message)| {
             let ids: Vec<AttachmentId> = message.attachments.iter().map(|one| one.id).collect();
-            let filter = doc! { "_id": by_id(&ids), "messageId": message.id.to_string() };
-            model(filter, doc! { "$min": { "messageSeq": stored_seq(*at) } })
+            let filter = doc! {
+                "_id": by_id(&ids),
+                "ownerId": message.sender_id.to_string(),
+                "deletedAt": { "$exists": false },
+                "$or": [{ "messageId": { "$exists": false } }, { "messageId": message.id.to_string() }],
+            };
+            let set = doc! {
+                "conversationId": message.conversation_id.to_string(),
+                "messageId": message.id.to_string(),
+                "claimedAt": stored_time(message.created_at),
+            };
+            model(filter, doc! { "$set": set, "$min": { "messageSeq": stored_seq(*at) } })
         });
         let gone = deleted.iter().filter(|deletion| deletion.scope == Scope::Everybody).map(|deletion| {
             let at = stored_time(deletion.deleted_at);

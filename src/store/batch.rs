@@ -162,9 +162,14 @@ impl<'a> Batch<'a> {
         self.preferred.values().copied().collect()
     }
 
+    /// Messages that are not known to be copies of others.
+    fn firsts(&self) -> impl Iterator<Item = &(u64, &'a Message)> {
+        self.sent.iter().filter(|(_, message)| !self.repeated.contains(&message.id))
+    }
+
     /// What all this means for conversations besides their states: of each only the newest message.
     pub(super) fn touches(&self) -> Vec<Touch<'a>> {
-        let firsts = self.sent.iter().filter(|(_, message)| !self.repeated.contains(&message.id));
+        let firsts = self.firsts();
         // The last one in the order of the log stays.
         let newest: HashMap<ConversationId, LastMessage> =
             firsts.map(|(seq, one)| (one.conversation_id, LastMessage { id: one.id, seq: *seq })).collect();
@@ -190,18 +195,19 @@ impl Store {
         let states = batch.states();
         let there = self.insert_conversations(&states).await?;
         let preferred = batch.preferred();
-        let (known, made, put, noted, attached) = tokio::join!(
+        let (known, made, put, noted) = tokio::join!(
             self.insert_messages(&batch.sent),
             self.project_inbox(&batch),
             self.put_preferences(&preferred),
             self.note_highest_seq(batch.highest),
-            self.project_attachments(&batch.sent, &batch.deleted),
         );
-        attached?;
         made?;
         put?;
         noted?;
         let mut late = batch.meet(&known?);
+        // A message that the log has twice carries what it was first said with.
+        let firsts: Vec<(u64, &Message)> = batch.firsts().copied().collect();
+        self.project_attachments(&firsts, &batch.deleted).await?;
         let messages = self.touch_messages(batch.changes.clone()).await?;
         // Messages are there before their conversations name them.
         let states = there.iter().map(|place| states[*place]).map(|(at, one)| Touch::State(at, one));

@@ -12,6 +12,7 @@ use super::{download, get, id, path, send, sent, uploaded, with};
 use crate::drills::evidence::database;
 use crate::support::client::Person;
 use crate::support::messages::{call, shown};
+use crate::support::until;
 use crate::support::world::World;
 
 /// A message that nobody has ever said.
@@ -173,6 +174,42 @@ async fn a_message_that_is_said_keeps_what_it_brings_though_nobody_has_confirmed
     assert_eq!(claimed_by(&world, &one).await.as_deref(), message["id"].as_str());
     assert!(download(&ben, &one).await == b"one", "it is there for whoever sees the message");
     assert_eq!(shown(&ben, &conversation, &message["id"]).await["attachments"], json!([one]));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resend_that_fails_takes_nothing_from_what_is_said() {
+    // Nobody projects, so that nobody has confirmed anything.
+    let world = World::with_roles(Roles { gateway: true, worker: false }).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let one = uploaded(&ana, "one.txt", b"one").await;
+    let (status, message) = ana.post("/api/messages", &named(&conversation, "c-1", &[&one])).await;
+    assert_eq!(status, 201, "{message}");
+    let unknown = json!({ "id": "att_00000000000000000000000007" });
+    for both in [[&one, &unknown], [&unknown, &one]] {
+        let (_, again) = ana.post("/api/messages", &named(&conversation, "c-1", &both)).await;
+        assert_eq!(again["id"], message["id"], "{again}");
+        assert_eq!(claimed_by(&world, &one).await.as_deref(), message["id"].as_str());
+    }
+    assert!(download(&ben, &one).await == b"one");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stored_message_brings_is_its_own_whoever_has_given_it_back() {
+    let world = World::with_roles(Roles { gateway: true, worker: false }).await;
+    let (ana, ben, conversation) = world.pair().await;
+    let one = uploaded(&ana, "one.txt", b"one").await;
+    let message = sent(&ana, &conversation, "", &[&one]).await;
+    let records = database(&world.tenant).await.collection::<Document>("attachments");
+    let unset = doc! { "$unset": { "messageId": "", "conversationId": "", "claimedAt": "", "attempts": "" } };
+    records.update_one(doc! { "_id": id(&one) }, unset).await.expect("an answer");
+    let worker = world.another(Roles { gateway: false, worker: true }).await;
+    world.history(&ben, &conversation, 1).await;
+    let owner = async || claimed_by(&world, &one).await;
+    assert_eq!(until("its claim", owner, Option::is_some).await.as_deref(), message["id"].as_str());
+    assert!(download(&ben, &one).await == b"one");
+    worker.stop().await.expect("a clean stop");
     world.stop().await;
 }
 
