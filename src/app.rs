@@ -44,6 +44,7 @@ use crate::error::{Code, Error, Result};
 use crate::gateway::{Gateway, Hub, Pushes, Typists, socketio};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::operate::reminders::Reminders;
 use crate::operate::sweep::Sweep;
 use crate::presence::Presences;
 use crate::query::Queries;
@@ -183,6 +184,8 @@ impl App {
         if roles.worker {
             work(&queries, &lookup, &lifecycle, &publisher, &presences, &roster, config)?;
             sweep(&queries, &lifecycle, &presences, config).await?;
+            let lease = broker.lease("reminders", presences.instance()).await?;
+            Reminders::new(broker.clone(), store.clone(), publisher.clone(), clock.clone()).run(&lifecycle, lease);
         }
         let mut front = None;
         let mut running = None;

@@ -1,25 +1,31 @@
 //! Looking through attachments for what is harmful, by a daemon of `ClamAV` (clamd) that the operator runs.
 //!
 //! The bytes go to it as they come from the store (`INSTREAM`), over TCP or a Unix socket. Nothing is read into its answer: it
-//! says `OK`, or what it has found; anything else is no verdict, and has to be asked for again. Its `StreamMaxLength` must be
-//! no less than `ATTACHMENT_MAX_BYTES`: it hangs up on what is larger, which is no verdict either.
+//! says `OK`, or what it has found; anything else is no verdict. Then it is asked whether it is there at all: if it is, the
+//! reason lies in the bytes, and others need not wait for them. Its `StreamMaxLength` must be no less than
+//! `ATTACHMENT_MAX_BYTES`: it hangs up on what is larger, which is no verdict either.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clamav_client::tokio::{Socket, Tcp, scan_stream};
+use clamav_client::PONG;
+use clamav_client::tokio::{Socket, Tcp, ping, scan_stream};
 use futures_util::{Stream, TryStreamExt as _};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How long a scan may take, the way of the bytes included; clamd itself gives up after two minutes.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How long it may take to say that it is there.
+const GLANCE: Duration = Duration::from_secs(5);
 /// Bytes that are sent in a piece.
 const PIECE: usize = 64 * 1024;
 /// Letters of a signature's name that are kept.
 const NAME_LIMIT: usize = 200;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the scanner says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +69,8 @@ impl Scanner {
         Ok(Self { address, patience: PATIENCE })
     }
 
-    /// Has all of these bytes looked through. Fails with `scanner_unavailable` if there is no verdict, and with the stream's own
-    /// failure if that fails.
+    /// Has all of these bytes looked through. Fails with `scanner_unavailable` if nobody answers, with `no_verdict` if
+    /// there is none on these bytes, and with the stream's own failure if that fails.
     pub async fn scan<S>(&self, bytes: S) -> Result<Verdict>
     where
         S: Stream<Item = Result<Bytes>> + Send,
@@ -76,16 +82,35 @@ impl Scanner {
                 Address::Unix(path) => scan_stream(bytes, Socket { socket_path: path }, Some(PIECE)).await,
             }
         };
-        match tokio::time::timeout(self.patience, asked).await {
-            Err(slow) => Err(away(slow)),
-            Ok(Ok(answer)) => verdict(&answer),
+        let why: Cause = match tokio::time::timeout(self.patience, asked).await {
+            Err(slow) => slow.into(),
+            Ok(Ok(answer)) => match verdict(&answer) {
+                Ok(verdict) => return Ok(verdict),
+                Err(said) => said.into(),
+            },
             // Either the scanner's connection has failed, or the store from which the bytes come.
-            Ok(Err(error)) => Err(error.downcast::<Error>().unwrap_or_else(away)),
-        }
+            Ok(Err(error)) => match error.downcast::<Error>() {
+                Ok(of_the_store) => return Err(of_the_store),
+                Err(error) => error.into(),
+            },
+        };
+        let undecided = || Error::new(Code::Internal, "no_verdict", "the scanner has no verdict on this attachment");
+        Err(if self.is_there().await { undecided() } else { away() }.caused_by(why))
+    }
+
+    async fn is_there(&self) -> bool {
+        let asked = async {
+            match &self.address {
+                Address::Tcp(address) => ping(Tcp { host_address: address.as_str() }).await,
+                Address::Unix(path) => ping(Socket { socket_path: path }).await,
+            }
+        };
+        matches!(tokio::time::timeout(self.patience.min(GLANCE), asked).await, Ok(Ok(answer)) if answer == PONG)
     }
 }
 
-fn verdict(answer: &[u8]) -> Result<Verdict> {
+/// What an answer says; what it is if it says nothing.
+fn verdict(answer: &[u8]) -> Result<Verdict, String> {
     let text = String::from_utf8_lossy(answer);
     let text = text.trim_end_matches(['\0', '\n']);
     if let Some(found) = text.strip_suffix(" FOUND") {
@@ -96,11 +121,11 @@ fn verdict(answer: &[u8]) -> Result<Verdict> {
     if clamav_client::clean(answer).is_ok_and(|clean| clean) && text.ends_with(" OK") {
         return Ok(Verdict::Clean);
     }
-    Err(away(format!("clamd answers {:?}", text.chars().take(NAME_LIMIT).collect::<String>())))
+    Err(format!("clamd answers {:?}", text.chars().take(NAME_LIMIT).collect::<String>()))
 }
 
-fn away(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::unavailable("scanner_unavailable", "attachments cannot be looked through right now").caused_by(source)
+fn away() -> Error {
+    Error::unavailable("scanner_unavailable", "attachments cannot be looked through right now")
 }
 
 #[cfg(test)]
@@ -142,9 +167,22 @@ mod tests {
         let scanner = Scanner::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
         let server = async {
             let (socket, _) = listener.accept().await.expect("a caller");
-            clamd(socket, answer).await.0
+            let sent = clamd(socket, answer).await.0;
+            if verdict(answer).is_err() {
+                pong(&listener).await;
+            }
+            sent
         };
         tokio::join!(scanner.scan(bytes(&[b"hello ", b"", b"world"])), server)
+    }
+
+    /// Says that it is there.
+    async fn pong(listener: &TcpListener) {
+        let (mut socket, _) = listener.accept().await.expect("a caller");
+        let mut command = [0; 6];
+        socket.read_exact(&mut command).await.expect("a command");
+        assert_eq!(&command, b"zPING\0");
+        socket.write_all(b"PONG\0").await.expect("written");
     }
 
     #[tokio::test]
@@ -157,8 +195,20 @@ mod tests {
             ["INSTREAM size limit exceeded. ERROR\0", "stream: Time limit OK reached ERROR\0", "", "\0", "stream: ok\0"]
         {
             let error = scanned(no_verdict.as_bytes()).await.0.expect_err(no_verdict);
-            assert_eq!((error.reason(), error.transient()), ("scanner_unavailable", true), "{no_verdict}");
+            assert_eq!((error.reason(), error.transient()), ("no_verdict", false), "{no_verdict}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_on_bytes_and_is_there_has_no_verdict_on_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let scanner = Scanner::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
+        let server = async {
+            drop(listener.accept().await.expect("a caller"));
+            pong(&listener).await;
+        };
+        let (verdict, ()) = tokio::join!(scanner.scan(bytes(&[b"too ", b"large"])), server);
+        assert_eq!(verdict.expect_err("none").reason(), "no_verdict");
     }
 
     #[tokio::test]

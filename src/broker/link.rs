@@ -254,6 +254,11 @@ impl Broker {
         Ok((info.ack_floor.stream_sequence, info.num_pending == 0 && info.num_ack_pending == 0))
     }
 
+    /// Whether a durable consumer has nothing left to do.
+    pub async fn is_idle(&self, durable: Durable) -> Result<bool> {
+        Ok(self.progress(durable).await?.1)
+    }
+
     /// How many events a durable consumer has not acknowledged, and whether that is none.
     async fn pending(&self, durable: Durable) -> Result<(u64, bool)> {
         let consumer: jetstream::consumer::Consumer<pull::Config> =

@@ -2,7 +2,9 @@
 //!
 //! MongoDB has the history; the log is there for consumers that are behind and for clients that come back. So once it is
 //! three quarters full, its oldest events go until it is half full, but none that `persist` or `notify` still has to work
-//! on: a log that is full of those refuses clients, and drops nothing. Every worker does this; doing it twice is harmless.
+//! on: a log that is full of those refuses clients, and drops nothing. `previews` is not waited for, since a scanner that is
+//! away for a day must not stop the chat: what it has to do stands in the records of blobs, and it is reminded of it. Every
+//! worker does this; doing it twice is harmless.
 
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ impl Broker {
         }
         let log = self.look().await?;
         let mut done = log.last;
-        for durable in Durable::ALL.into_iter().filter(|durable| durable.stream() == StreamName::Events) {
+        for durable in [Durable::Persist, Durable::Notify] {
             let (floor, idle) = self.progress(durable).await?;
             // One that has nothing left to do is also done with the events it was never given.
             done = if idle { done } else { done.min(floor) };

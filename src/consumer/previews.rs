@@ -26,7 +26,6 @@ use crate::domain::notification::{self, Data, Notification};
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::inspect::{self, preview};
-use crate::metrics::Metrics;
 use crate::scan::{self, Scanner};
 use crate::store::Store;
 use crate::store::attachments::{Claim, Record};
@@ -34,7 +33,9 @@ use crate::store::blobs::Blob;
 
 /// Seconds that a message which has claimed an attachment may be on its way.
 const ON_ITS_WAY: i64 = 60;
-/// Tried again this soon.
+/// What cannot be done for a reason of its own is tried again this late; others go first.
+const LATER: Duration = Duration::from_secs(30);
+/// A message that is on its way is looked for again this soon at first, and after as long again as it has taken then.
 const SOON: Duration = Duration::from_millis(500);
 
 /// What it works with.
@@ -55,8 +56,6 @@ pub struct Means {
     pub scanner: Option<Scanner>,
     /// Pixels of a picture, at most.
     pub pixels: u64,
-    /// Counts verdicts.
-    pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
 }
@@ -68,6 +67,18 @@ pub struct Previews {
     open: Arc<Semaphore>,
 }
 
+/// Why something is not done yet, and when it is to be tried again.
+struct Pending {
+    after: Duration,
+    why: Error,
+}
+
+impl From<Error> for Pending {
+    fn from(why: Error) -> Self {
+        Self { after: LATER, why }
+    }
+}
+
 impl Previews {
     /// Works with these.
     #[must_use]
@@ -76,7 +87,7 @@ impl Previews {
     }
 
     /// Finds out and tells everything about an attachment.
-    async fn settle(&self, told: &Progress, trace: TraceContext) -> Result<()> {
+    async fn settle(&self, told: &Progress, trace: TraceContext) -> Result<(), Pending> {
         let Means { store, .. } = &self.means;
         // What is no news any more is none: the one who tells it publishes such an event, too.
         if told.attachment.content.is_settled() || told.place.is_some() {
@@ -98,26 +109,16 @@ impl Previews {
         }
     }
 
-    /// Looks the bytes through. What is harmful is put where nobody gets it.
+    /// Looks the bytes through. Nobody gets what is harmful from then on.
     async fn scan(&self, blob: &mut Blob) -> Result<()> {
-        let Means { blobs, store, scanner, metrics, .. } = &self.means;
-        // It was configured when they came, and is not any more.
-        let verdict = match scanner {
-            None => scan::Verdict::Clean,
-            Some(scanner) => match blobs.read(&blob.key, None).await? {
-                Some(bytes) => {
-                    let scanned = scanner.scan(bytes).await;
-                    metrics.scanned(match &scanned {
-                        Ok(scan::Verdict::Clean) => "clean",
-                        Ok(scan::Verdict::Infected { .. }) => "infected",
-                        Err(_) => "failed",
-                    });
-                    scanned?
-                }
-                // The sweep has it.
-                None => return Ok(()),
-            },
+        let Means { blobs, store, scanner, .. } = &self.means;
+        let Some(scanner) = scanner else {
+            // Somebody was promised that it is looked through: an instance that is set up otherwise does not waive that.
+            return Err(Error::internal("an attachment waits for a scanner, and CLAMD_ADDRESS is not set"));
         };
+        // Gone, the sweep has it.
+        let Some(bytes) = blobs.read(&blob.key, None).await? else { return Ok(()) };
+        let verdict = scanner.scan(bytes).await?;
         blob.content.state = match verdict {
             scan::Verdict::Clean => State::Ready,
             scan::Verdict::Infected { signature } => {
@@ -162,14 +163,17 @@ impl Previews {
         store.settle_blob(blob).await
     }
 
-    async fn tell(&self, record: Record, blob: Blob, trace: TraceContext) -> Result<()> {
+    async fn tell(&self, record: Record, blob: Blob, trace: TraceContext) -> Result<(), Pending> {
         let owner_id = record.owner_id;
         let attachment = Attachment { id: record.id, name: record.name, content: blob.content };
         let place = match record.claim {
             None => None,
             Some(claim) => match self.place(claim).await? {
                 None if claim.at.plus_seconds(ON_ITS_WAY) > self.means.clock.now() => {
-                    return Err(Error::unavailable("message_on_its_way", "its message is not in the log yet"));
+                    let age = self.means.clock.now().millis().saturating_sub(claim.at.millis());
+                    let after = Duration::from_millis(u64::try_from(age).unwrap_or_default()).max(SOON);
+                    let why = Error::new(Code::Conflict, "message_on_its_way", "its message is not in the log yet");
+                    return Err(Pending { after, why });
                 }
                 // There is none, or it will not be.
                 place => place,
@@ -255,7 +259,7 @@ impl Handler for Previews {
             };
             verdicts.push(match self.settle(told, delivery.trace).await {
                 Ok(()) => Verdict::Done,
-                Err(why) => Verdict::Retry { after: SOON, why },
+                Err(Pending { after, why }) => Verdict::Retry { after, why },
             });
         }
         verdicts

@@ -133,9 +133,11 @@ impl Body {
                 let hidden = if *hidden { ":hidden" } else { "" };
                 format!("rcp:{conversation_id}:{user_id}:{read_seq}:{delivered_seq}{hidden}")
             }
-            Self::Attachment(progress) => progress.name(),
+            Self::Attachment(progress) if progress.attachment.content.is_settled() => progress.name(),
             Self::Notification(notification) => notification.id.to_string(),
-            Self::Conversation(_)
+            // Somebody has to find something out, and may be reminded of it.
+            Self::Attachment(_)
+            | Self::Conversation(_)
             | Self::Edit(_)
             | Self::Reaction(_)
             | Self::Pin(_)

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod dead;
 pub mod orders;
+pub mod reminders;
 mod repair;
 pub mod sweep;
 mod tie;

@@ -104,14 +104,26 @@ impl Store {
         Ok(found.await?.into_iter().map(Blob::from).collect())
     }
 
-    /// More is known of the bytes, and where they are; what was settled before stays.
+    /// More is known of the bytes; what was settled before stays.
     pub async fn settle_blob(&self, blob: &Blob) -> Result<()> {
         let content = serialize_to_bson(&blob.content).map_err(Error::internal)?;
         let open = doc! { "$or": [{ "content.state": "scanning" }, { "content.preview": "pending" }] };
         let filter = doc! { "$and": [{ "_id": blob.id.to_string() }, open] };
-        let update = doc! { "$set": { "content": content, "key": &blob.key } };
+        let update = doc! { "$set": { "content": content } };
         let blobs = self.collection::<Document>(NAME);
         bounded(blobs.update_one(filter, update)).await.map(drop)
+    }
+
+    /// Blobs from this time on and before that one, of which something is still to be found out, at most so many.
+    pub async fn open_blobs(&self, from: Timestamp, before: Timestamp, limit: i64) -> Result<Vec<Blob>> {
+        let filter = doc! {
+            "createdAt": { "$gte": stored_time(from), "$lt": stored_time(before) },
+            "condemned": { "$exists": false },
+            "$or": [{ "content.state": "scanning" }, { "content.state": "ready", "content.preview": "pending" }],
+        };
+        let blobs = self.collection::<BlobDocument>(NAME);
+        let found = async { blobs.find(filter).limit(limit).await?.try_collect::<Vec<_>>().await };
+        Ok(bounded(found).await?.into_iter().map(Blob::from).collect())
     }
 
     /// An attachment does not hold a blob any more; without holders it is condemned. May be done again.

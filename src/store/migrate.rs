@@ -73,7 +73,14 @@ pub(super) async fn run(store: &Store) -> Result<()> {
                 partial(doc! { "deletedAt": 1 }, doc! { "deletedAt": { "$exists": true } }),
             ],
         ),
-        ("blobs", vec![index(doc! { "key": 1 }), partial(doc! { "condemned": 1 }, doc! { "condemned": true })]),
+        (
+            "blobs",
+            vec![
+                index(doc! { "key": 1 }),
+                index(doc! { "createdAt": 1 }),
+                partial(doc! { "condemned": 1 }, doc! { "condemned": true }),
+            ],
+        ),
         ("pushes", vec![IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(expires).build()]),
     ];
     for (collection, indexes) in wanted {

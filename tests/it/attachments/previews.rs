@@ -4,6 +4,11 @@ use image::{GenericImageView as _, ImageDecoder as _, ImageReader};
 use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
+use shoptalk::broker;
+use shoptalk::domain::clock::Clock;
+use shoptalk::lifecycle::Lifecycle;
+use shoptalk::operate::reminders::Reminders;
+use shoptalk::store::Store;
 
 use super::{download, get, id, path, samples, sent, uploaded};
 use crate::drills::evidence::database;
@@ -260,5 +265,44 @@ async fn a_picture_that_nobody_can_read_is_an_attachment_all_the_same() {
     };
     until("nothing left to do", left, |left| *left == 0).await;
     assert_eq!(world.dead_letters().await, 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_has_forgotten_is_found_out_once_previews_is_reminded() {
+    let world = World::start().await;
+    let (ana, ben, conversation) = world.pair().await;
+    let log = async_nats::jetstream::new(world.tenant.broker().await);
+    let events = log.get_stream("EVENTS").await.expect("the stream");
+    let made = events.consumer_info("previews").await.expect("a consumer").created;
+    events.pause_consumer("previews", made + time::Duration::hours(1)).await.expect("paused");
+    let picture = uploaded(&ana, "picture.png", &samples::png(40, 30)).await;
+    let message = sent(&ana, &conversation, "", &[&picture]).await;
+    let messages = database(&world.tenant).await.collection::<Document>("messages");
+    let stored = async || messages.count_documents(doc! {}).await.expect("an answer");
+    until("its projection", stored, |count| *count == 1).await;
+    // As trimming does it.
+    let last = events.get_info().await.expect("its state").state.last_sequence;
+    events.purge().sequence(last + 1).await.expect("purged");
+    events.resume_consumer("previews").await.expect("resumed");
+
+    let broker = broker::connect(&world.config.broker).await.expect("the broker").attach().await.expect("its log");
+    let (store, lifecycle) = (Store::connect(&world.config.store).await.expect("the database"), Lifecycle::new());
+    let reminders = Reminders::new(broker.clone(), store, broker.publisher(&lifecycle), Clock::System);
+    let now = Clock::System.now();
+    assert_eq!(reminders.once(now.plus_seconds(-60)).await.expect("reminded"), 0, "it is too young");
+    let mut his = ben.socket().await;
+    let reminded = until(
+        "idle consumers",
+        async || reminders.once(now.plus_seconds(1)).await,
+        |done| done.as_ref().is_ok_and(|count| *count > 0),
+    );
+    assert_eq!(reminded.await.expect("reminded"), 1);
+    let ready = told(&mut his, &message).await;
+    assert_eq!(ready["attachment"]["preview"], "ready", "{ready}");
+    until("an end", async || reminders.once(now.plus_seconds(1)).await, |done| matches!(done, Ok(0)))
+        .await
+        .expect("done");
+    lifecycle.drain();
     world.stop().await;
 }
