@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use poem::listener::TcpAcceptor;
 use poem::{Endpoint, Response, Server};
 use socketioxide::SocketIo;
 use tokio::net::TcpListener;
@@ -51,6 +50,7 @@ use crate::query::Queries;
 use crate::query::downloads::Downloads;
 use crate::query::sync::Readers;
 use crate::scan::Scanner;
+use crate::server::pace::Paced;
 use crate::server::{self, Front};
 use crate::store::{Haste, Store};
 
@@ -146,7 +146,7 @@ impl App {
         let preferred = Preferred::new(broker.clone(), store.clone());
         let recent = Arc::new(Recent::new(config.sockets.window));
         let inboxes = Inboxes::new(broker.clone(), store.clone(), recent.clone());
-        let uploads = uploads(config, &blobs, &metrics)?;
+        let uploads = uploads(config, &blobs)?;
         let queries = Queries {
             broker: broker.clone(),
             store: store.clone(),
@@ -317,7 +317,7 @@ fn serve(
     lifecycle: &Lifecycle,
     deadline: Duration,
 ) -> Result<()> {
-    let acceptor = TcpAcceptor::from_tokio(listener).map_err(Error::internal)?;
+    let acceptor = Paced::new(listener).map_err(Error::internal)?;
     let draining = lifecycle.draining();
     lifecycle.background("http", async move {
         Server::new_with_acceptor(acceptor)
@@ -329,22 +329,21 @@ fn serve(
 }
 
 /// What uploads need.
-fn uploads(config: &Config, blobs: &Blobs, metrics: &Metrics) -> Result<Uploads> {
+fn uploads(config: &Config, blobs: &Blobs) -> Result<Uploads> {
     let limits = UploadLimits {
         bytes: config.attachments.bytes,
         pixels: config.attachments.pixels,
         link: config.attachments.link,
         scans: config.attachments.scanner.is_some(),
     };
-    Ok(Uploads::new(blobs.clone(), Links::new(config.auth.secret.as_bytes())?, limits, metrics.clone()))
+    Ok(Uploads::new(blobs.clone(), Links::new(config.auth.secret.as_bytes())?, limits))
 }
 
 /// Sweeps attachments whenever no other instance does.
 async fn sweep(queries: &Queries, lifecycle: &Lifecycle, presences: &Presences, config: &Config) -> Result<()> {
     let Queries { broker, store, uploads, clock, .. } = queries.clone();
     let lease = broker.lease("sweep", presences.instance()).await?;
-    let sweep = Sweep::new(broker, store, uploads.blobs, config.attachments.clone(), clock, uploads.metrics);
-    sweep.run(lifecycle, lease);
+    Sweep::new(broker, store, uploads.blobs, config.attachments.clone(), clock).run(lifecycle, lease);
     Ok(())
 }
 
@@ -366,7 +365,6 @@ fn work(
     let publisher = publisher.clone();
     let previews = Previews::new(previews::Means {
         blobs: uploads.blobs.clone(),
-        metrics: uploads.metrics.clone(),
         store: store.clone(),
         publisher: publisher.clone(),
         directory: directory.clone(),

@@ -144,8 +144,14 @@ fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Threads for work that waits, at most: each keeps some memory of its own. Nothing here takes them all: work on files, on
+/// passwords and on pictures each has a bound of its own below it.
+const WAITING_THREADS: usize = 16;
+
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?.block_on(command)
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(WAITING_THREADS).build().map_err(Error::internal)?;
+    runtime.block_on(command)
 }
 
 async fn serve(roles: Roles, file: Option<&Path>) -> Result<()> {

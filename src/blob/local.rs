@@ -13,11 +13,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tempfile::NamedTempFile;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::link::Failure;
 
 /// How long it may take until bytes are on disk, with many others that want to get there.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+/// Work on files at once, at most. Each takes a thread, and what a thread allocates stays with it: most of a megabyte.
+static THREADS: Semaphore = Semaphore::const_new(8);
 /// So much is read at once.
 const PIECE: u64 = 128 << 10;
 
@@ -39,7 +43,24 @@ pub(super) async fn store(mut spool: NamedTempFile, bytes: Bytes, place: PathBuf
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
+    done(begin(work).await?).await
+}
+
+/// Begins with what waits for a disk; [`done`] waits for its end.
+pub(super) async fn begin<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<JoinHandle<io::Result<T>>, Failure> {
+    let thread = THREADS.acquire().await.map_err(|closed| Failure::Fault(closed.into()))?;
+    Ok(tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(thread);
+        done
+    }))
+}
+
+/// Waits for the end of what was begun.
+pub(super) async fn done<T>(work: JoinHandle<io::Result<T>>) -> Result<T, Failure> {
+    match work.await {
         Ok(done) => Ok(done?),
         Err(died) => Err(Failure::Fault(died.into())),
     }

@@ -1,15 +1,19 @@
 //! Spool files: where bytes are from when they come in until they are an object, or nothing.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
+use tokio::task::JoinHandle;
 
+use super::link::Failure;
 use super::local;
 use crate::domain::clock::Timestamp;
 use crate::error::Result;
@@ -18,6 +22,10 @@ use crate::error::Result;
 const OURS: &str = "shoptalk-spool-";
 /// So many bytes are collected before they are written.
 const ROOM: usize = 128 << 10;
+/// So many bytes go to the disk at once.
+const AHEAD: u64 = 2 << 20;
+/// And so many pieces: each may be a small part of what it keeps in memory.
+const PIECES: usize = 64;
 
 /// Where spool files are made.
 #[derive(Debug)]
@@ -68,12 +76,34 @@ impl Spools {
 }
 
 /// A spool file that is being written, and hashed on the way. Whoever drops it, or fails, leaves nothing behind.
+///
+/// What was collected is written while the next bytes come: a core hashes as another one receives.
 #[derive(Debug)]
 pub struct Spool {
-    file: NamedTempFile,
-    hash: Sha256,
-    waiting: Vec<u8>,
+    /// Removes the file, whoever still writes to it.
+    path: TempPath,
+    written: Writing,
+    waiting: Vec<Bytes>,
+    /// Bytes that wait.
+    waits: usize,
     size: u64,
+}
+
+#[derive(Debug)]
+enum Writing {
+    Done(Written),
+    /// The pieces come back: a thread that frees what others have allocated keeps too much of it.
+    UnderWay(JoinHandle<io::Result<(Written, Vec<Bytes>)>>),
+}
+
+/// What is written.
+#[derive(Debug)]
+struct Written {
+    file: File,
+    hash: Sha256,
+    size: u64,
+    /// So much of it is on its way to the disk.
+    leaving: u64,
 }
 
 /// A spool file that has everything.
@@ -91,7 +121,9 @@ impl Spool {
     /// Nothing yet.
     #[must_use]
     pub fn new(file: NamedTempFile) -> Self {
-        Self { file, hash: Sha256::new(), waiting: Vec::new(), size: 0 }
+        let (file, path) = file.into_parts();
+        let written = Written { file, hash: Sha256::new(), size: 0, leaving: 0 };
+        Self { path, written: Writing::Done(written), waiting: Vec::new(), waits: 0, size: 0 }
     }
 
     /// How many bytes there are.
@@ -103,33 +135,54 @@ impl Spool {
     /// Adds these bytes. They are written once there are enough of them, where waiting for a disk is fine.
     pub async fn add(mut self, piece: Bytes) -> Result<Self> {
         self.size += piece.len() as u64;
-        if self.waiting.len() + piece.len() < ROOM {
-            self.waiting.extend_from_slice(&piece);
+        self.waits += piece.len();
+        self.waiting.push(piece);
+        if self.waits < ROOM && self.waiting.len() < PIECES {
             return Ok(self);
         }
-        Ok(local::blocking(move || {
-            self.write()?;
-            self.hash.update(&piece);
-            self.file.write_all(&piece)?;
-            Ok(self)
-        })
-        .await?)
+        let Self { path, written, waiting, size, .. } = self;
+        Ok(Self { path, written: written.with(waiting).await?, waiting: Vec::new(), waits: 0, size })
     }
 
     /// Writes what is left.
-    pub async fn finish(mut self) -> Result<Finished> {
-        Ok(local::blocking(move || {
-            self.write()?;
-            let Self { file, hash, size, .. } = self;
-            Ok(Finished { file, sha256: hash.finalize().into(), size })
-        })
-        .await?)
+    pub async fn finish(self) -> Result<Finished> {
+        let Self { path, written, waiting, size, .. } = self;
+        let Written { file, hash, .. } = written.with(waiting).await?.done().await?;
+        Ok(Finished { file: NamedTempFile::from_parts(file, path), sha256: hash.finalize().into(), size })
+    }
+}
+
+impl Writing {
+    async fn done(self) -> Result<Written, Failure> {
+        match self {
+            Self::Done(written) => Ok(written),
+            Self::UnderWay(writing) => Ok(local::done(writing).await?.0),
+        }
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        self.hash.update(&self.waiting);
-        self.file.write_all(&self.waiting)?;
-        self.waiting.clear();
+    /// Begins to write these, once what is under way is written.
+    async fn with(self, pieces: Vec<Bytes>) -> Result<Self, Failure> {
+        let mut written = self.done().await?;
+        let writing = local::begin(move || {
+            written.write(&pieces)?;
+            Ok((written, pieces))
+        });
+        Ok(Self::UnderWay(writing.await?))
+    }
+}
+
+impl Written {
+    fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        for piece in pieces {
+            self.file.write_all(piece)?;
+            self.hash.update(piece);
+            self.size += piece.len() as u64;
+        }
+        if self.size >= self.leaving + AHEAD {
+            // A hint: what goes to the disk while the rest comes is not waited for at the end. Failing, it costs time.
+            let _ = fadvise(&self.file, self.leaving, NonZeroU64::new(self.size - self.leaving), Advice::DontNeed);
+            self.leaving = self.size;
+        }
         Ok(())
     }
 }
@@ -168,10 +221,10 @@ mod tests {
         let spools = Spools::new(folder.path().to_owned());
         let spool = Spool::new(spools.fresh().expect("a file"));
         let spool = spool.add(vec![0; 2 * ROOM].into()).await.expect("room on disk");
-        assert_eq!(spool.file.as_file().metadata().expect("a file").mode() & 0o777, 0o600);
-        assert_eq!(names(folder.path()).len(), 1);
+        let [name] = <[String; 1]>::try_from(names(folder.path())).expect("one file");
+        assert_eq!(fs::metadata(folder.path().join(name)).expect("a file").mode() & 0o777, 0o600);
         drop(spool);
-        assert_eq!(names(folder.path()), [""; 0]);
+        assert_eq!(names(folder.path()), [""; 0], "though it may still be written to");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod body;
 mod health;
+pub(crate) mod pace;
 
 use std::sync::Arc;
 

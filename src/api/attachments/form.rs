@@ -1,10 +1,14 @@
 //! Forms with files (`multipart/form-data`, RFC 7578), read part by part as they come.
 
+use std::future::{self, Future};
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use poem::http::header;
 use poem::{Request, RequestBody};
@@ -20,20 +24,22 @@ use crate::problem;
 const WORDS: usize = 64 << 10;
 /// What a part without a byte takes of them.
 const EMPTY: usize = 64;
+/// Bytes that are looked through at once.
+const PIECE: usize = 32 << 10;
 /// Bytes between two parts that are wanted: they are collected until it is known what they are.
 const BETWEEN: usize = 1 << 20;
 
 /// A form that is on its way.
 pub(in crate::api) struct Form {
     parts: Multipart<'static>,
-    /// Bytes that may yet come until something is made of them.
-    room: Arc<AtomicUsize>,
+    flow: Arc<Flow>,
 }
 
 /// A part of a form.
 pub(in crate::api) struct Part {
     field: Field<'static>,
     name: String,
+    flow: Arc<Flow>,
 }
 
 fn malformed(error: multer::Error) -> Error {
@@ -51,6 +57,56 @@ fn too_large(shown: &'static str) -> Error {
     Error::new(Code::TooLarge, "body_too_large", shown)
 }
 
+/// What a form and its reader have to tell each other.
+struct Flow {
+    /// Bytes that may yet come until something is made of them.
+    room: AtomicUsize,
+    /// More is there than was handed on.
+    has_more: AtomicBool,
+}
+
+impl Flow {
+    /// Hands on small pieces, and says behind each that there is no more. Whoever reads a form collects what can be had
+    /// before the first of it is handed on, and that can be all that the network has brought: megabytes of a fast client.
+    fn pieces(
+        self: Arc<Self>,
+        mut body: impl Stream<Item = io::Result<Bytes>> + Unpin,
+    ) -> impl Stream<Item = io::Result<Bytes>> {
+        let (mut piece, mut has_given) = (Bytes::new(), false);
+        stream::poll_fn(move |context| {
+            if std::mem::take(&mut has_given) {
+                self.has_more.store(true, Ordering::Relaxed);
+                return Poll::Pending;
+            }
+            if piece.is_empty() {
+                piece = match ready!(body.poll_next_unpin(context)) {
+                    Some(Ok(next)) => next,
+                    end => return Poll::Ready(end),
+                };
+            }
+            has_given = true;
+            let part = piece.split_to(piece.len().min(PIECE));
+            let room = self.room.load(Ordering::Relaxed).saturating_sub(part.len());
+            self.room.store(room, Ordering::Relaxed);
+            Poll::Ready(Some(if room == 0 { Err(io::Error::other("no part begins")) } else { Ok(part) }))
+        })
+    }
+
+    /// Reads on until there is something, or really no more for now.
+    async fn read<F: Future>(&self, reading: F) -> F::Output {
+        let mut reading = pin!(reading);
+        future::poll_fn(|context| {
+            loop {
+                match reading.as_mut().poll(context) {
+                    Poll::Pending if self.has_more.swap(false, Ordering::Relaxed) => {}
+                    done => return done,
+                }
+            }
+        })
+        .await
+    }
+}
+
 impl Form {
     fn of(request: &Request, body: &mut RequestBody) -> Result<Self> {
         let kind = request.header(header::CONTENT_TYPE).unwrap_or_default();
@@ -58,27 +114,27 @@ impl Form {
         let body = body.take().map_err(|error| Error::invalid("malformed_request", error.to_string()))?;
         // How large the files are is looked after where they are taken in.
         let limits = Constraints::new().size_limit(SizeLimit::new());
-        let room = Arc::new(AtomicUsize::new(BETWEEN));
-        let left = room.clone();
-        let counted = body.into_bytes_stream().map(move |piece| {
-            let piece = piece?;
-            let taken = left.load(Ordering::Relaxed).saturating_sub(piece.len());
-            left.store(taken, Ordering::Relaxed);
-            if taken == 0 { Err(std::io::Error::other("no part begins")) } else { Ok(piece) }
-        });
-        Ok(Self { parts: Multipart::with_constraints(counted, boundary, limits), room })
+        let flow = Arc::new(Flow { room: AtomicUsize::new(BETWEEN), has_more: AtomicBool::new(false) });
+        let pieces = flow.clone().pieces(body.into_bytes_stream());
+        Ok(Self { parts: Multipart::with_constraints(pieces, boundary, limits), flow })
     }
 
     /// The next part.
     pub(in crate::api) async fn next(&mut self) -> Result<Option<Part>> {
-        self.room.store(BETWEEN, Ordering::Relaxed);
-        let field = self.parts.next_field().await.map_err(|error| match self.room.load(Ordering::Relaxed) {
-            0 => too_large("a form with 1 MiB of something else than files").caused_by(error),
-            _ => malformed(error),
-        })?;
+        let flow = &self.flow;
+        flow.room.store(BETWEEN, Ordering::Relaxed);
+        let field =
+            flow.read(self.parts.next_field()).await.map_err(|error| match flow.room.load(Ordering::Relaxed) {
+                0 => too_large("a form with 1 MiB of something else than files").caused_by(error),
+                _ => malformed(error),
+            })?;
         // What a part has is taken away as it comes, and counted where it goes.
-        self.room.store(usize::MAX, Ordering::Relaxed);
-        Ok(field.map(|field| Part { name: field.name().unwrap_or_default().to_owned(), field }))
+        flow.room.store(usize::MAX, Ordering::Relaxed);
+        let part = |field: Field<'static>| {
+            let name = field.name().unwrap_or_default().to_owned();
+            Part { field, name, flow: flow.clone() }
+        };
+        Ok(field.map(part))
     }
 }
 
@@ -103,7 +159,7 @@ impl Part {
         let mut text = Vec::new();
         // What is empty takes room too: there is no end to how many of them a form may have.
         room.take(EMPTY)?;
-        while let Some(piece) = self.field.chunk().await.map_err(malformed)? {
+        while let Some(piece) = self.flow.read(self.field.chunk()).await.map_err(malformed)? {
             room.take(piece.len())?;
             text.extend_from_slice(&piece);
         }
@@ -113,9 +169,9 @@ impl Part {
 
     /// Its bytes.
     pub(in crate::api) fn bytes(self) -> impl Stream<Item = Result<Bytes>> + Send {
-        futures_util::stream::try_unfold(self.field, |mut field| async move {
-            let piece = field.chunk().await.map_err(malformed)?;
-            Ok(piece.map(|piece| (piece, field)))
+        stream::try_unfold(self, |mut part| async move {
+            let piece = part.flow.read(part.field.chunk()).await.map_err(malformed)?;
+            Ok(piece.map(|piece| (piece, part)))
         })
     }
 }
