@@ -171,8 +171,8 @@ impl AttachmentsApi {
     /// Upload an attachment
     ///
     /// A form with one part `file`. It is checked for what it is, and yours alone until you send a message with it; after a
-    /// day without one it is gone. Pictures lose what they say beside what they show (where they were taken), everything
-    /// else is kept byte for byte.
+    /// day without one it is gone. Pictures and films lose where they were taken, pictures whatever else they say beside what
+    /// they show; everything else is kept byte for byte. A picture with another picture's name gets one of its own kind.
     #[oai(path = "/", method = "post", operation_id = "uploadAttachment")]
     async fn upload(
         &self,
