@@ -146,7 +146,7 @@ impl App {
         let preferred = Preferred::new(broker.clone(), store.clone());
         let recent = Arc::new(Recent::new(config.sockets.window));
         let inboxes = Inboxes::new(broker.clone(), store.clone(), recent.clone());
-        let uploads = uploads(config, &blobs)?;
+        let uploads = uploads(config, &blobs, &metrics)?;
         let queries = Queries {
             broker: broker.clone(),
             store: store.clone(),
@@ -329,21 +329,22 @@ fn serve(
 }
 
 /// What uploads need.
-fn uploads(config: &Config, blobs: &Blobs) -> Result<Uploads> {
+fn uploads(config: &Config, blobs: &Blobs, metrics: &Metrics) -> Result<Uploads> {
     let limits = UploadLimits {
         bytes: config.attachments.bytes,
         pixels: config.attachments.pixels,
         link: config.attachments.link,
         scans: config.attachments.scanner.is_some(),
     };
-    Ok(Uploads::new(blobs.clone(), Links::new(config.auth.secret.as_bytes())?, limits))
+    Ok(Uploads::new(blobs.clone(), Links::new(config.auth.secret.as_bytes())?, limits, metrics.clone()))
 }
 
 /// Sweeps attachments whenever no other instance does.
 async fn sweep(queries: &Queries, lifecycle: &Lifecycle, presences: &Presences, config: &Config) -> Result<()> {
     let Queries { broker, store, uploads, clock, .. } = queries.clone();
     let lease = broker.lease("sweep", presences.instance()).await?;
-    Sweep::new(broker, store, uploads.blobs, config.attachments.clone(), clock).run(lifecycle, lease);
+    let sweep = Sweep::new(broker, store, uploads.blobs, config.attachments.clone(), clock, uploads.metrics);
+    sweep.run(lifecycle, lease);
     Ok(())
 }
 
@@ -365,6 +366,7 @@ fn work(
     let publisher = publisher.clone();
     let previews = Previews::new(previews::Means {
         blobs: uploads.blobs.clone(),
+        metrics: uploads.metrics.clone(),
         store: store.clone(),
         publisher: publisher.clone(),
         directory: directory.clone(),

@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The format of the text: OpenMetrics 1.0, which Prometheus reads.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +41,16 @@ struct Of {
 struct Settled {
     consumer: &'static str,
     verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Judged {
+    verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Gone {
+    what: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,8 +127,13 @@ struct Inner {
     tail_at: AtomicU64,
     resumes: Family<Outcome, Counter>,
     requests: Family<Answered, Counter>,
+    uploads: Family<Outcome, Counter>,
+    upload_bytes: Counter,
+    scans: Family<Judged, Counter>,
+    swept: Family<Gone, Counter>,
     broker_up: Gauge,
     database_up: Gauge,
+    attachments_up: Gauge,
 }
 
 impl Default for Metrics {
@@ -152,12 +167,18 @@ impl Inner {
             tail_at: AtomicU64::new(0),
             resumes: Family::default(),
             requests: Family::default(),
+            uploads: Family::default(),
+            upload_bytes: Counter::default(),
+            scans: Family::default(),
+            swept: Family::default(),
             broker_up: Gauge::default(),
             database_up: Gauge::default(),
+            attachments_up: Gauge::default(),
         };
-        // An instance only starts with both.
+        // An instance only starts with all of them.
         inner.broker_up.set(1);
         inner.database_up.set(1);
+        inner.attachments_up.set(1);
         Self { registry: inner.register(), ..inner }
     }
 
@@ -195,8 +216,14 @@ impl Inner {
         );
         all.register("resumes", "Resumed sockets and syncs, by outcome", self.resumes.clone());
         all.register("http_requests", "Requests answered, by method, kind of route and status", self.requests.clone());
+        all.register("uploads", "Uploads of attachments, by outcome", self.uploads.clone());
+        let bytes = "Bytes of the attachments that were taken in";
+        all.register_with_unit("upload", bytes, Unit::Bytes, self.upload_bytes.clone());
+        all.register("scans", "Attachments that were looked through, by verdict", self.scans.clone());
+        all.register("swept", "What the sweep of attachments has taken away, by what it was", self.swept.clone());
         all.register("broker_up", "Whether the broker is reachable", self.broker_up.clone());
         all.register("database_up", "Whether requests may ask the database", self.database_up.clone());
+        all.register("attachments_up", "Whether the store of attachments answers", self.attachments_up.clone());
         all
     }
 }
@@ -303,6 +330,35 @@ impl Metrics {
         self.0.dead_letters.get()
     }
 
+    /// An upload has come to an end: it was taken in, with so many bytes; it was refused, which is up to the client; or a part
+    /// that it needs was away.
+    pub fn uploaded(&self, outcome: Result<u64, Code>) {
+        let outcome = match outcome {
+            Ok(bytes) => {
+                self.0.upload_bytes.inc_by(bytes);
+                "taken"
+            }
+            Err(Code::Unavailable | Code::Internal) => "failed",
+            Err(_) => "refused",
+        };
+        self.0.uploads.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// An attachment was looked through: `clean`, `infected`, or `failed` if there was no verdict.
+    pub fn scanned(&self, verdict: &'static str) {
+        self.0.scans.get_or_create(&Judged { verdict }).inc();
+    }
+
+    /// The sweep has taken away so many of something.
+    pub fn swept(&self, what: &'static str, count: usize) {
+        self.0.swept.get_or_create(&Gone { what }).inc_by(count as u64);
+    }
+
+    /// Whether the store of attachments answers.
+    pub fn attachments(&self, up: bool) {
+        self.0.attachments_up.set(i64::from(up));
+    }
+
     /// Whether the broker is reachable.
     pub fn broker(&self, up: bool) {
         self.0.broker_up.set(i64::from(up));
@@ -337,6 +393,14 @@ mod tests {
         same.answered("GET", "messages", 200);
         same.lag("persist", 7);
         same.database(false);
+        same.uploaded(Ok(1_000));
+        same.uploaded(Ok(24));
+        same.uploaded(Err(Code::Invalid));
+        same.uploaded(Err(Code::RateLimited));
+        same.uploaded(Err(Code::Unavailable));
+        same.scanned("infected");
+        same.swept("strays", 3);
+        same.attachments(false);
         for line in [
             "shoptalk_sockets 1",
             "shoptalk_sockets_closed_total{reason=\"resync\"} 1",
@@ -349,6 +413,13 @@ mod tests {
             "shoptalk_batch_seconds_count{consumer=\"persist\"} 1",
             "shoptalk_http_requests_total{method=\"GET\",route=\"messages\",status=\"200\"} 1",
             "shoptalk_consumer_lag{consumer=\"persist\"} 7",
+            "shoptalk_uploads_total{outcome=\"taken\"} 2",
+            "shoptalk_uploads_total{outcome=\"refused\"} 2",
+            "shoptalk_uploads_total{outcome=\"failed\"} 1",
+            "shoptalk_upload_bytes_total 1024",
+            "shoptalk_scans_total{verdict=\"infected\"} 1",
+            "shoptalk_swept_total{what=\"strays\"} 3",
+            "shoptalk_attachments_up 0",
             "shoptalk_broker_up 1",
             "shoptalk_database_up 0",
             "# EOF",

@@ -162,7 +162,7 @@ impl Commands {
             let blob = self.blob_of(&record).await?;
             return Ok(Attachment { id, name: record.name, content: blob.content });
         };
-        self.limited(actor.user_id, self.take_over(record, announced, trace)).await
+        self.uploads.counted(self.limited(actor.user_id, self.take_over(record, announced, trace)).await)
     }
 
     async fn take_over(&self, record: Record, announced: Announced, trace: Option<TraceContext>) -> Result<Attachment> {

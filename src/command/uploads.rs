@@ -26,6 +26,7 @@ use crate::domain::ids::{AttachmentId, BlobId, UserId};
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::inspect::{self, Declared, Inspected};
+use crate::metrics::Metrics;
 use crate::store::attachments::Record;
 use crate::store::blobs::Blob;
 
@@ -61,6 +62,7 @@ pub struct Uploads {
     pub(crate) blobs: Blobs,
     pub(crate) links: Links,
     pub(crate) limits: UploadLimits,
+    pub(crate) metrics: Metrics,
     at_once: Shares,
     inspections: Arc<Semaphore>,
 }
@@ -102,9 +104,9 @@ fn patience(received: u64, waited: Duration) -> Duration {
 impl Uploads {
     /// Into this store, by these limits.
     #[must_use]
-    pub fn new(blobs: Blobs, links: Links, limits: UploadLimits) -> Self {
+    pub fn new(blobs: Blobs, links: Links, limits: UploadLimits, metrics: Metrics) -> Self {
         let at_once = Shares::new(AT_ONCE, OF_ONE);
-        Self { blobs, links, limits, at_once, inspections: Arc::new(Semaphore::new(INSPECTIONS)) }
+        Self { blobs, links, limits, metrics, at_once, inspections: Arc::new(Semaphore::new(INSPECTIONS)) }
     }
 
     /// Begins an upload of this user; it is under way until what comes back is dropped.
@@ -139,6 +141,12 @@ impl Uploads {
                 return Err(beyond());
             }
         }
+    }
+
+    /// Counts how an upload has ended.
+    pub(super) fn counted(&self, done: Result<Attachment>) -> Result<Attachment> {
+        self.metrics.uploaded(done.as_ref().map(|taken| taken.content.size).map_err(Error::code));
+        done
     }
 
     /// Looks at what was received.
@@ -182,6 +190,16 @@ fn no_room(error: std::io::Error) -> Error {
 impl Commands {
     /// Takes in an attachment, which belongs to its uploader until a message claims it.
     pub async fn upload(
+        &self,
+        actor: &Actor,
+        named: Named<'_>,
+        body: impl Stream<Item = Result<Bytes>>,
+        trace: Option<TraceContext>,
+    ) -> Result<Attachment> {
+        self.uploads.counted(self.take_in(actor, named, body, trace).await)
+    }
+
+    async fn take_in(
         &self,
         actor: &Actor,
         named: Named<'_>,
@@ -337,7 +355,7 @@ mod tests {
         let config = BlobConfig { url: "memory:".into(), variables: Vec::new() };
         let blobs = Blobs::open(&config, &lifecycle).await.expect("a store");
         let limits = UploadLimits { bytes: 1 << 20, pixels: 0, link: Duration::ZERO, scans: false };
-        let uploads = Uploads::new(blobs, Links::new(b"a secret").expect("links"), limits);
+        let uploads = Uploads::new(blobs, Links::new(b"a secret").expect("links"), limits, Metrics::default());
         let body = stream::unfold(0, |sent| async move {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             (sent < times).then(|| (Ok(Bytes::from(vec![0; bytes])), sent + 1))

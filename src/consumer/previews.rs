@@ -26,6 +26,7 @@ use crate::domain::notification::{self, Data, Notification};
 use crate::domain::trace::TraceContext;
 use crate::error::{Code, Error, Result};
 use crate::inspect::{self, preview};
+use crate::metrics::Metrics;
 use crate::scan::{self, Scanner};
 use crate::store::Store;
 use crate::store::attachments::{Claim, Record};
@@ -56,6 +57,8 @@ pub struct Means {
     pub scanner: Option<Scanner>,
     /// Pixels of a picture, at most.
     pub pixels: u64,
+    /// Counts verdicts.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
 }
@@ -111,15 +114,20 @@ impl Previews {
 
     /// Looks the bytes through. Nobody gets what is harmful from then on.
     async fn scan(&self, blob: &mut Blob) -> Result<()> {
-        let Means { blobs, store, scanner, .. } = &self.means;
+        let Means { blobs, store, scanner, metrics, .. } = &self.means;
         let Some(scanner) = scanner else {
             // Somebody was promised that it is looked through: an instance that is set up otherwise does not waive that.
             return Err(Error::internal("an attachment waits for a scanner, and CLAMD_ADDRESS is not set"));
         };
         // Gone, the sweep has it.
         let Some(bytes) = blobs.read(&blob.key, None).await? else { return Ok(()) };
-        let verdict = scanner.scan(bytes).await?;
-        blob.content.state = match verdict {
+        let scanned = scanner.scan(bytes).await;
+        metrics.scanned(match &scanned {
+            Ok(scan::Verdict::Clean) => "clean",
+            Ok(scan::Verdict::Infected { .. }) => "infected",
+            Err(_) => "failed",
+        });
+        blob.content.state = match scanned? {
             scan::Verdict::Clean => State::Ready,
             scan::Verdict::Infected { signature } => {
                 tracing::warn!(blob.id = %blob.id, user.id = %blob.owner_id, signature, "an attachment is harmful");

@@ -1,6 +1,7 @@
 //! The kinds that are taken, what each is called, and whether what the client says agrees.
 
-use super::name::extension;
+use super::name::{extension, with_extension};
+use super::not_allowed;
 use crate::error::{Error, Result};
 
 /// A kind of content that is taken. There is no other.
@@ -21,6 +22,9 @@ pub enum Kind {
     Text,
     Csv,
     Markdown,
+    /// Not in UTF-8: little tells it from something else.
+    OlderText,
+    OlderCsv,
     Docx,
     Xlsx,
     Pptx,
@@ -64,6 +68,10 @@ const fn names(
 
 const ZIPPED: &[&str] = &["application/zip", "application/x-zip-compressed"];
 
+const TEXT: &[&str] = &["txt", "text", "log"];
+const TABLES: &[&str] =
+    &["text/plain", "application/csv", "text/x-csv", "text/comma-separated-values", "application/vnd.ms-excel"];
+
 const ALL: &[Names] = &[
     names(Kind::Jpeg, "image/jpeg", &["jpg", "jpeg", "jpe", "jfif"], &["image/jpg", "image/pjpeg"]),
     names(Kind::Png, "image/png", &["png", "apng"], &["image/x-png", "image/apng", "image/vnd.mozilla.apng"]),
@@ -85,14 +93,11 @@ const ALL: &[Names] = &[
     names(Kind::Bmp, "image/bmp", &["bmp", "dib"], &["image/x-bmp", "image/x-ms-bmp"]),
     names(Kind::Tiff, "image/tiff", &["tif", "tiff"], &["image/x-tiff"]),
     names(Kind::Pdf, "application/pdf", &["pdf"], &["application/x-pdf"]),
-    names(Kind::Text, "text/plain", &["txt", "text", "log"], &["text/x-log"]),
-    names(
-        Kind::Csv,
-        "text/csv",
-        &["csv"],
-        &["text/plain", "application/csv", "text/x-csv", "text/comma-separated-values", "application/vnd.ms-excel"],
-    ),
+    names(Kind::Text, "text/plain", TEXT, &["text/x-log"]),
+    names(Kind::Csv, "text/csv", &["csv"], TABLES),
     names(Kind::Markdown, "text/markdown", &["md", "markdown"], &["text/plain", "text/x-markdown"]),
+    names(Kind::OlderText, "text/plain", TEXT, &["text/x-log"]),
+    names(Kind::OlderCsv, "text/csv", &["csv"], TABLES),
     names(Kind::Docx, "application/vnd.openxmlformats-officedocument.wordprocessingml.document", &["docx"], ZIPPED),
     names(Kind::Xlsx, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", &["xlsx"], ZIPPED),
     names(Kind::Pptx, "application/vnd.openxmlformats-officedocument.presentationml.presentation", &["pptx"], ZIPPED),
@@ -168,12 +173,17 @@ impl Kind {
         )
     }
 
+    /// Whether it loses what it tells: pictures, and what is made of the same boxes as films are.
+    pub const fn is_stripped(self) -> bool {
+        self.is_picture() || matches!(self, Self::Mp4 | Self::M4a | Self::Quicktime)
+    }
+
     /// Whether smaller pictures can be made of it here.
     pub const fn is_previewable(self) -> bool {
         matches!(self, Self::Jpeg | Self::Png | Self::Gif | Self::Webp)
     }
 
-    /// Whether its text is the whole of it: nothing else can be hidden there.
+    /// Whether its text is the whole of it: nothing else can be hidden there. Not so if it is not in UTF-8.
     pub const fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::Csv | Self::Markdown)
     }
@@ -192,20 +202,39 @@ impl Kind {
     const fn lookalikes(self) -> &'static [Self] {
         match self {
             Self::Text => &[Self::Csv, Self::Markdown],
+            Self::OlderText => &[Self::OlderCsv],
             Self::Mp4 => &[Self::M4a],
             Self::Webm => &[Self::WebmAudio],
             _ => &[],
         }
     }
 
-    /// Whether this extension and this declared type may stand for it.
+    /// Whether this extension and this declared type may stand for it. Programs save a picture under the name of another kind
+    /// of picture every day; no harm comes of it, because what the bytes say is what is told to whoever gets them.
     fn goes_by(self, extension: Option<&str>, media_type: Option<&str>) -> bool {
-        self.names().is_some_and(|names| {
-            let extension =
-                extension.is_none_or(|given| names.extensions.iter().any(|one| one.eq_ignore_ascii_case(given)));
-            let mut types = std::iter::once(&names.media_type).chain(names.aliases);
-            extension && media_type.is_none_or(|given| types.any(|one| one.eq_ignore_ascii_case(given)))
-        })
+        let mut stand = ALL.iter().filter(|names| names.kind == self || (self.is_picture() && names.kind.is_picture()));
+        let mut also = stand.clone();
+        extension.is_none_or(|given| stand.any(|names| names.has_extension(given)))
+            && media_type.is_none_or(|given| also.any(|names| names.has_type(given)))
+    }
+
+    /// The name, with an extension of this kind if it has that of another picture.
+    pub fn rename(self, name: String) -> String {
+        let (Some(given), Some(names)) = (extension(&name), self.names()) else { return name };
+        match names.extensions.first() {
+            Some(own) if !names.has_extension(given) => with_extension(&name, own),
+            _ => name,
+        }
+    }
+}
+
+impl Names {
+    fn has_extension(&self, given: &str) -> bool {
+        self.extensions.iter().any(|one| one.eq_ignore_ascii_case(given))
+    }
+
+    fn has_type(&self, given: &str) -> bool {
+        std::iter::once(&self.media_type).chain(self.aliases).any(|one| one.eq_ignore_ascii_case(given))
     }
 }
 
@@ -215,8 +244,16 @@ pub fn agree(sniffed: Kind, name: &str, media_type: Option<&str>) -> Result<Kind
     let declared = media_type
         .map(|given| given.split(';').next().unwrap_or_default().trim())
         .filter(|given| !given.is_empty() && !given.eq_ignore_ascii_case("application/octet-stream"));
+    let extension = extension(name);
     let mut candidates = std::iter::once(sniffed).chain(sniffed.lookalikes().iter().copied());
-    candidates.find(|kind| kind.goes_by(extension(name), declared)).ok_or_else(|| {
+    let found = candidates.find(|kind| kind.goes_by(extension, declared));
+    // Bytes that could be anything are a text only if somebody says so.
+    if sniffed == Kind::OlderText && (found.is_none() || (extension.is_none() && declared.is_none())) {
+        return Err(not_allowed(
+            "attachments of this type are not taken; a text should be in UTF-8, and be called a text",
+        ));
+    }
+    found.ok_or_else(|| {
         let what = sniffed.media_type();
         Error::invalid(
             "type_mismatch",
@@ -249,9 +286,17 @@ mod tests {
             (Kind::Jpeg, "a.JPEG", Some("image/jpg"), Some(Kind::Jpeg)),
             (Kind::Jpeg, "a", Some("application/octet-stream"), Some(Kind::Jpeg)),
             (Kind::Jpeg, "a", Some(""), Some(Kind::Jpeg)),
-            (Kind::Jpeg, "a.png", None, None),
-            (Kind::Jpeg, "a.jpg", Some("image/png"), None),
+            (Kind::Jpeg, "a.png", None, Some(Kind::Jpeg)),
+            (Kind::Jpeg, "a.jpg", Some("image/png"), Some(Kind::Jpeg)),
+            (Kind::Webp, "a.jpg", Some("image/jpeg"), Some(Kind::Webp)),
+            (Kind::Jpeg, "a.HEIC", Some("image/heif"), Some(Kind::Jpeg)),
+            (Kind::Jpeg, "a.pdf", None, None),
+            (Kind::Jpeg, "a.png", Some("application/pdf"), None),
+            (Kind::Jpeg, "a.svg", Some("image/svg+xml"), None),
             (Kind::Jpeg, "a.jpg.unknown", None, None),
+            (Kind::Pdf, "a.png", None, None),
+            (Kind::Pdf, "a.pdf", Some("image/png"), None),
+            (Kind::Mp4, "a.jpg", None, None),
             (Kind::Mp3, "a.mp3", Some("audio/mp3"), Some(Kind::Mp3)),
             (Kind::Wav, "a.wav", Some("audio/x-wav"), Some(Kind::Wav)),
             (Kind::Ogg, "a.opus", Some("application/ogg"), Some(Kind::Ogg)),
@@ -269,10 +314,33 @@ mod tests {
             (Kind::Text, "a.txt", Some("application/vnd.ms-excel"), None),
             (Kind::Text, "a.pdf", None, None),
             (Kind::Xls, "a.csv", None, None),
+            (Kind::OlderText, "a.txt", None, Some(Kind::OlderText)),
+            (Kind::OlderText, "a.csv", Some("application/vnd.ms-excel"), Some(Kind::OlderCsv)),
+            (Kind::OlderText, "a", Some("text/csv"), Some(Kind::OlderCsv)),
+            (Kind::OlderText, "a", Some("text/plain;charset=windows-1252"), Some(Kind::OlderText)),
+            (Kind::OlderText, "a", None, None),
+            (Kind::OlderText, "a", Some("application/octet-stream"), None),
+            (Kind::OlderText, "a.md", None, None),
+            (Kind::OlderText, "a.txt", Some("image/png"), None),
             (Kind::Pdf, "report.v1.2", Some("application/pdf"), Some(Kind::Pdf)),
             (Kind::Docx, "a.xlsx", None, None),
         ] {
             assert_eq!(agree(sniffed, name, declared).ok(), wanted, "{sniffed:?} {name} {declared:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_gets_an_extension_of_its_own() {
+        for (kind, name, wanted) in [
+            (Kind::Webp, "photo.jpg", "photo.webp"),
+            (Kind::Png, "a.b.JPG", "a.b.png"),
+            (Kind::Jpeg, "photo.heic", "photo.jpg"),
+            (Kind::Jpeg, "photo.JPEG", "photo.JPEG"),
+            (Kind::Heif, "photo.heic", "photo.heic"),
+            (Kind::Webp, "photo", "photo"),
+            (Kind::Csv, "a.csv", "a.csv"),
+        ] {
+            assert_eq!(kind.rename(name.to_owned()), wanted);
         }
     }
 

@@ -1,16 +1,17 @@
 //! What a file is that somebody brings, and whether it may stay: looks at bytes, and at nothing else.
 //!
 //! Nothing is believed that the client says. The type is what the bytes say, from a short list; the name and the declared
-//! type must agree with it. A file that could be taken for another kind by another program is refused, and so is one that
-//! grows beyond all measure when it is opened. Pictures lose what they tell of the person and the place ([`strip`]); their
-//! pixels stay as they are.
+//! type must agree with it, but for pictures under another picture's name, which is put right. A file that could be taken for another kind by another program is refused, and so is one that
+//! grows beyond all measure when it is opened. Pictures lose what they tell of the person and the place, and films the place
+//! ([`strip`]); what is seen and heard stays as it is.
 //!
-//! What cannot be taken out: HEIC, AVIF and TIFF pictures, documents, audio and video keep what is written into them.
+//! What is not taken out: documents, sounds and `WebM` keep what is written into them.
 //!
 //! This module knows no network, no clock and no store. Files are read in pieces, so a check takes the same memory
 //! whatever the size.
 
 mod archive;
+mod boxes;
 mod kind;
 mod name;
 mod ole;
@@ -56,7 +57,7 @@ pub struct Limits {
 /// What a file has turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
-    /// The name it may be kept under.
+    /// The name it may be kept under: with its own extension, if it is a picture that had another picture's.
     pub name: String,
     /// The media type, as the bytes say.
     pub media_type: &'static str,
@@ -68,8 +69,6 @@ pub struct Inspected {
     pub dimensions: Option<(u32, u32)>,
     /// Whether smaller pictures can be made of it here.
     pub previewable: bool,
-    /// Whether something was taken out of it.
-    pub rewritten: bool,
 }
 
 /// Looks at a file. `sha256` is that of the file as it came; a file that has to lose something is written anew into
@@ -95,15 +94,14 @@ pub fn inspect(
     let kind = kind::agree(sniff::sniff(&head, file, size)?, &name, declared.media_type)?;
     polyglot::check(kind, &head, file, size)?;
     let inspected = Inspected {
-        name,
+        name: kind.rename(name),
         media_type: kind.media_type(),
         size,
         sha256,
         dimensions: None,
         previewable: kind.is_previewable(),
-        rewritten: false,
     };
-    if !kind.is_picture() {
+    if !kind.is_stripped() {
         return Ok((spool, inspected));
     }
     let plan = strip::plan(kind, file)?;
@@ -114,7 +112,7 @@ pub fn inspect(
         return Ok((spool, inspected));
     }
     let (rewritten, size, sha256) = rewrite(file, &plan, fresh)?;
-    Ok((rewritten, Inspected { size, sha256, rewritten: true, ..inspected }))
+    Ok((rewritten, Inspected { size, sha256, ..inspected }))
 }
 
 fn head(mut file: &File) -> Result<Vec<u8>> {

@@ -8,18 +8,22 @@ const LIMIT: usize = 255;
 /// Letters and digits of an extension, at most: what is longer is a word.
 const EXTENSION_LIMIT: usize = 10;
 
-/// What some system runs, or shows as a page with scripts, by its extension alone.
-const UNSAFE: &str = "apk appimage appref-ms asp aspx bash bat cgi chm cmd com command cpl crx csh deb desktop dll dmg docm dotm \
-    elf exe gadget hta htaccess htm html inf ipa iso jar js jse jsp jspx ksh lnk mht mhtml mjs msc msh msi msix \
-    msp mst phar php php3 php4 php5 php7 phps phtml pif pkg pl potm ppam ppsm pptm ps1 psc1 psd1 psm1 py pyc pyw \
-    rb reg rpm run scf scpt scr sct sh shb shs shtml sldm svg svgz swf sys url vb vbe vbs vhd vhdx website ws \
-    wsc wsf wsh xbap xht xhtml xlam xll xlsm xltm xsl xslt zsh";
+/// What a web server runs wherever it stands in a name, because it looks at every extension (Apache's `x.php.jpg`), and the
+/// programs of Windows: such a name is made to be read wrongly. None of these is anything else in a name.
+const UNSAFE: &str = "ashx asmx asp aspx bat cgi cmd exe fcgi hta jse jsp jspx lnk msi phar php php3 php4 php5 php7 php8 phps pht \
+    phtml pif ps1 scr shtm shtml vbe vbs wsf";
+/// What some system runs, or shows as a page with scripts, by the last extension. In the middle of a name it is a word, a
+/// place in the web (`invoice-amazon.com.pdf`), a standard (`ISO.9001`) or what the file was made of (`flag.svg.png`).
+const UNSAFE_LAST: &str = "apk appimage appref-ms bash chm com command cpl crx csh deb desktop dll dmg docm dotm elf gadget htaccess \
+    htm html inf ipa iso jar js ksh mht mhtml mjs msc msh msix msp mst pkg pl potm ppam ppsm pptm psc1 psd1 psm1 \
+    py pyc pyw rb reg rpm run scf scpt sct sh shb shs sldm svg svgz swf sys url vb vhd vhdx website ws wsc wsh xbap \
+    xht xhtml xlam xll xlsm xltm xsl xslt zsh";
 
 /// The name as it is kept: composed (NFC), trimmed, without control characters and such as turn the direction of the text
 /// around, of 255 bytes at most.
 ///
-/// Fails with `malformed_name` if nothing is left that can be seen or if it is a path, and with `unsafe_extension` if one of
-/// its extensions, the last or an inner one, makes some system run it.
+/// Fails with `malformed_name` if nothing is left that can be seen or if it is a path, and with `unsafe_extension` if its last
+/// extension makes some system run it, or an inner one does so on some server.
 pub fn clean_name(name: &str) -> Result<String> {
     if name.contains(['/', '\\', '\0']) {
         return Err(malformed());
@@ -30,7 +34,7 @@ pub fn clean_name(name: &str) -> Result<String> {
     if words::is_blank(&name) || name.chars().all(|c| c == '.' || c.is_whitespace()) {
         return Err(malformed());
     }
-    if name.split('.').skip(1).any(runs) {
+    if is_unsafe(&name) {
         return Err(Error::invalid("unsafe_extension", "attachments with such an extension are not taken"));
     }
     Ok(name)
@@ -43,12 +47,28 @@ fn malformed() -> Error {
     )
 }
 
+/// Whether some system runs what has such a name. Windows leaves out dots and blanks at its end.
+fn is_unsafe(name: &str) -> bool {
+    let name = name.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+    let Some((_, extensions)) = name.split_once('.') else { return false };
+    let mut parts = extensions.rsplit('.');
+    parts.next().is_some_and(|last| runs(last, true)) || parts.any(|inner| runs(inner, false))
+}
+
 /// Whether some system runs what has this between two dots, or at the end. Windows leaves out blanks there, and some servers
-/// stop reading at `;`, `%` or `:`.
-fn runs(part: &str) -> bool {
+/// stop reading at `;`, `%` or `:`: what stands before one of these may be the last extension.
+fn runs(part: &str, is_last: bool) -> bool {
     let part = part.trim();
     let word = part.split([':', ';', '%', '$']).next().unwrap_or(part);
-    UNSAFE.split(' ').any(|known| word.eq_ignore_ascii_case(known))
+    let is_last = is_last || word.len() < part.len();
+    let has = |list: &str| list.split(' ').any(|known| word.eq_ignore_ascii_case(known));
+    has(UNSAFE) || (is_last && has(UNSAFE_LAST))
+}
+
+/// The name with another extension instead of its last one, if it has one.
+pub(super) fn with_extension(name: &str, new: &str) -> String {
+    let Some(old) = extension(name) else { return name.to_owned() };
+    cut(&format!("{}{new}", &name[..name.len() - old.len()]), LIMIT)
 }
 
 /// At most so many bytes, cut before the extension.
@@ -125,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_somewhere_is_refused_wherever_it_stands_in_the_name() {
+    fn what_runs_somewhere_is_refused() {
         for bad in [
             "a.exe",
             "invoice.pdf.exe",
@@ -144,13 +164,55 @@ mod tests {
             "x.docm",
             ".htaccess",
             "x.Ps1 ",
+            "a.js.",
+            "a.js. .",
+            "a.com",
+            "a.html%00.jpg",
+            "a.js:x.jpg",
+            "a.cgi.txt",
+            "photo.php8.webp",
+            "a.aspx.b.c.pdf",
         ] {
             assert_eq!(reason(bad), Some("unsafe_extension"), "{bad:?}");
         }
-        for good in ["company.pdf", "exe.pdf", "com", "sh", "a.comb.txt", "see example.com please.pdf", "my.python.txt"]
-        {
+    }
+
+    #[test]
+    fn what_is_only_a_word_in_a_name_is_no_extension() {
+        for good in [
+            "company.pdf",
+            "exe.pdf",
+            "com",
+            "sh",
+            "a.comb.txt",
+            "see example.com please.pdf",
+            "my.python.txt",
+            "invoice-amazon.com.pdf",
+            "allegro.pl.pdf",
+            "cert.ISO.9001.pdf",
+            "vue.js.pdf",
+            "get.sh.txt",
+            "index.html.pdf",
+            "Flag.svg.png",
+            "budget.xlsm.pdf",
+        ] {
             assert_eq!(reason(good), None, "{good:?}");
         }
+    }
+
+    #[test]
+    fn an_extension_is_put_right_within_the_limit() {
+        for (name, new, wanted) in [
+            ("photo.jpg", "webp", "photo.webp"),
+            ("a.b.JPEG", "png", "a.b.png"),
+            ("photo", "png", "photo"),
+            ("report.v1.2", "png", "report.v1.2"),
+        ] {
+            assert_eq!(with_extension(name, new), wanted);
+        }
+        let long = with_extension(&format!("{}.jpg", "x".repeat(LIMIT - 4)), "webp");
+        assert_eq!((long.len(), extension(&long)), (LIMIT, Some("webp")));
+        assert_eq!(clean_name(&long).expect("clean"), long);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::io::{Read, Seek};
 
 use image::metadata::Orientation;
 
-use super::Limits;
 use super::walk::Walk;
+use super::{Limits, boxes};
 use crate::error::{Error, Result};
 
 /// Pixels of an edge, at most.
@@ -14,8 +14,6 @@ const EDGE: u32 = 30_000;
 const ANIMATION: u64 = 16;
 /// Entries of a directory of TIFF that are looked at.
 const ENTRIES: u16 = 512;
-/// Boxes of a container that are looked at.
-const BOXES: usize = 10_000;
 
 /// The measures of a picture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,40 +135,26 @@ pub fn tiff<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Picture> {
 pub fn heif<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Picture> {
     let mut picture = Picture::default();
     let (mut largest, mut turned) = ((0, 0), false);
-    // The boxes that lead to the extents; all others are passed over.
-    for _ in 0..BOXES {
-        if walk.left() < 8 {
-            break;
-        }
-        let start = walk.at();
-        let (short, name) = (u32::from_be_bytes(walk.bytes()?), walk.bytes::<4>()?);
-        let size = match short {
-            0 => break,
-            1 if walk.left() >= 8 => u64::from_be_bytes(walk.bytes()?),
-            _ => short.into(),
-        };
-        let end = start.saturating_add(size);
-        match &name {
-            b"meta" if walk.left() >= 4 => {
-                walk.skip(4)?;
-                continue;
-            }
-            b"iprp" | b"ipco" => continue,
-            b"ispe" if walk.left() >= 12 => {
-                walk.skip(4)?;
-                let extent = (u32::from_be_bytes(walk.bytes()?), u32::from_be_bytes(walk.bytes()?));
-                picture.raster(extent.0, extent.1);
-                if u64::from(extent.0) * u64::from(extent.1) > u64::from(largest.0) * u64::from(largest.1) {
-                    largest = extent;
+    let file = boxes::list(walk, 0..walk.length())?;
+    for meta in file.named(b"meta") {
+        let inner = boxes::list(walk, meta.content.start.saturating_add(4)..meta.content.end)?;
+        let properties = inner.within(walk, *b"iprp")?.within(walk, *b"ipco")?;
+        for property in &properties.all {
+            let size = property.content.end - property.content.start;
+            walk.go(property.content.start)?;
+            match &property.name {
+                b"ispe" if size >= 12 => {
+                    walk.skip(4)?;
+                    let extent = (u32::from_be_bytes(walk.bytes()?), u32::from_be_bytes(walk.bytes()?));
+                    picture.raster(extent.0, extent.1);
+                    if u64::from(extent.0) * u64::from(extent.1) > u64::from(largest.0) * u64::from(largest.1) {
+                        largest = extent;
+                    }
                 }
+                b"irot" if size >= 1 => turned |= walk.byte()? & 1 == 1,
+                _ => {}
             }
-            b"irot" if walk.left() >= 1 => turned |= walk.byte()? & 1 == 1,
-            _ => {}
         }
-        if end < walk.at() || end > walk.length() {
-            break;
-        }
-        walk.skip_to(end)?;
     }
     if largest != (0, 0) {
         picture.size = Some(largest);

@@ -130,6 +130,15 @@ pub fn webp_with(picture: &[u8], (width, height): (u32, u32), flags: u8, more: &
     riff(b"WEBP", &chunks)
 }
 
+/// A WebP that moves: one frame of that size, made of these chunks.
+pub fn animation((width, height): (u32, u32), chunks: &[&[u8]]) -> Vec<u8> {
+    let measures = [&(width - 1).to_le_bytes()[..3], &(height - 1).to_le_bytes()[..3]].concat();
+    let frame = [[0; 6].as_slice(), &measures, &[0; 4], &chunks.concat()].concat();
+    let header = [[2, 0, 0, 0].as_slice(), &measures].concat();
+    let chunks = [riff_chunk(b"VP8X", &header), riff_chunk(b"ANIM", &[0; 6]), riff_chunk(b"ANMF", &frame)];
+    riff(b"WEBP", &chunks)
+}
+
 pub fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);

@@ -3,14 +3,15 @@
 use std::io::{Read, Seek};
 
 use super::kind::Kind;
-use super::{archive, not_allowed, ole, text};
+use super::text::{self, Encoding};
+use super::{archive, not_allowed, ole};
 use crate::error::Result;
 
 const ZIP: &[u8] = b"PK\x03\x04";
 const OLE: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 
 /// The kind of a file, from its beginning, and for documents from their directory.
-pub fn sniff<R: Read + Seek>(head: &[u8], file: R, size: u64) -> Result<Kind> {
+pub fn sniff<R: Read + Seek>(head: &[u8], mut file: R, size: u64) -> Result<Kind> {
     if head.starts_with(ZIP) {
         return archive::kind(head, file, size);
     }
@@ -20,13 +21,15 @@ pub fn sniff<R: Read + Seek>(head: &[u8], file: R, size: u64) -> Result<Kind> {
     if let Some(kind) = magic(head) {
         return Ok(kind);
     }
-    if text::is_plain(file)? {
+    let encoding = text::encoding(&mut file)?;
+    if encoding == Some(Encoding::Utf8) {
         return Ok(Kind::Text);
     }
-    Err(match infer::get(head) {
-        Some(found) => not_allowed(format!("attachments of type {found} are not taken")),
-        None => not_allowed("attachments of this type are not taken"),
-    })
+    match infer::get(head) {
+        Some(found) => Err(not_allowed(format!("attachments of type {found} are not taken"))),
+        None if encoding.is_some() => Ok(Kind::OlderText),
+        None => Err(not_allowed("attachments of this type are not taken")),
+    }
 }
 
 /// By the first bytes. What the table of magic bytes finds is looked at once more, because some of its entries are satisfied

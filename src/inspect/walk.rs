@@ -89,6 +89,32 @@ impl<R: Read + Seek> Walk<R> {
         Ok(())
     }
 
+    /// Whether so many bytes are this, and zeros behind it. Stops anywhere if they are not.
+    pub fn is(&mut self, beginning: &[u8], size: u64) -> Result<bool> {
+        let end = self.ahead(size)?.end;
+        for byte in beginning {
+            if self.byte()? != *byte {
+                return Ok(false);
+            }
+        }
+        while self.at < end {
+            let buffer = self.inner.fill_buf().map_err(disk)?;
+            let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
+            let piece = &buffer[..buffer.len().min(left)];
+            if piece.is_empty() {
+                return Err(damaged());
+            }
+            let passed = piece.len();
+            let zeros = piece.iter().all(|byte| *byte == 0);
+            self.inner.consume(passed);
+            self.at += u64::try_from(passed).map_err(|_| damaged())?;
+            if !zeros {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Goes on to the next such byte, or to the end.
     pub fn find(&mut self, wanted: u8) -> Result<bool> {
         loop {

@@ -24,6 +24,7 @@ use crate::consumer::previews::{self, Previews};
 use crate::domain::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::scan::Scanner;
 use crate::store::Store;
 
@@ -118,6 +119,8 @@ impl<'a> Replay<'a> {
                         deciding: self.deciding(&store),
                         scanner,
                         pixels: self.config.attachments.pixels,
+                        // Nobody reads what this process counts.
+                        metrics: Metrics::default(),
                         clock: Clock::System,
                         store,
                     }));

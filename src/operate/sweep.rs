@@ -19,6 +19,7 @@ use crate::domain::event::{Body, Stored};
 use crate::domain::message::Message;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::attachments::{Claim, Record};
 
@@ -52,6 +53,7 @@ pub struct Sweep {
     blobs: Blobs,
     config: AttachmentConfig,
     clock: Clock,
+    metrics: Metrics,
 }
 
 /// What a sweep has done so far, and the first thing that it could not do.
@@ -82,8 +84,15 @@ fn before(now: Timestamp, age: Duration) -> Timestamp {
 impl Sweep {
     /// Sweeps here.
     #[must_use]
-    pub const fn new(broker: Broker, store: Store, blobs: Blobs, config: AttachmentConfig, clock: Clock) -> Self {
-        Self { broker, store, blobs, config, clock }
+    pub const fn new(
+        broker: Broker,
+        store: Store,
+        blobs: Blobs,
+        config: AttachmentConfig,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
+        Self { broker, store, blobs, config, clock, metrics }
     }
 
     /// Sweeps now and then as long as the instance runs, whenever no other one does.
@@ -132,7 +141,15 @@ impl Sweep {
         let blobs = self.blobs.clone();
         let spools = tokio::task::spawn_blocking(move || blobs.sweep_spools(stale)).await.map_err(Error::internal)?;
         tally.swept.spools = tally.note(spools.map_err(Error::internal))?.unwrap_or_default();
+        self.count(tally.swept);
         tally.first.map_or(Ok(tally.swept), Err)
+    }
+
+    fn count(&self, swept: Swept) {
+        let Swept { attachments, blobs, strays, spools } = swept;
+        for (what, count) in [("attachments", attachments), ("blobs", blobs), ("strays", strays), ("spools", spools)] {
+            self.metrics.swept(what, count);
+        }
     }
 
     /// Expires what was claimed for messages that never were.

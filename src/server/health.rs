@@ -17,11 +17,12 @@ pub(super) fn alive() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "alive" }))
 }
 
-/// What this instance counts. It holds no secret and no name, and is served without authentication: whoever puts an
+/// What this instance counts, and what it knows of the store by now. It holds no secret and no name, and is served without authentication: whoever puts an
 /// instance on the internet keeps this path to themselves.
 #[handler]
 #[expect(clippy::needless_pass_by_value, reason = "an extractor is handed over")]
-pub(super) fn measured(metrics: Data<&Metrics>) -> Response {
+pub(super) fn measured(metrics: Data<&Metrics>, blobs: Data<&Blobs>) -> Response {
+    metrics.attachments(blobs.answers());
     match metrics.text() {
         Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),
         Err(error) => problem::response(&error),

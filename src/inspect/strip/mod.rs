@@ -6,13 +6,20 @@
 //!
 //! What a file has behind its picture is left out: phones put there a second picture or a film, which have a place of their own.
 //!
-//! HEIC, AVIF and TIFF say by places in the file where their parts are, so nothing can be taken out of them without moving
-//! all the rest: they are kept as they come, with their metadata. Whoever must not tell where they are sends a JPEG. A bitmap
-//! has no metadata.
+//! HEIC, AVIF, TIFF and films (MP4, `QuickTime`) say by places in the file where their parts are, so nothing can be taken out of
+//! them without moving all the rest: what they tell is written over where it stands ([`over`]). Pictures lose all of it, films
+//! the place where they were taken. A bitmap has no metadata.
+//!
+//! A picture whose directory cannot be read is refused, because there is no telling what it tells, or where. A film is kept as
+//! far as it cannot be read: it is played that far.
 
+mod film;
 mod gif;
+mod heif;
 mod jpeg;
+mod over;
 mod png;
+mod tiff;
 mod webp;
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -34,9 +41,11 @@ enum Part {
     Kept(Range<u64>),
     /// Something else.
     New(Vec<u8>),
+    /// So many zeros.
+    Zeros(u64),
 }
 
-/// What is to be kept of a picture, and what was seen on the way.
+/// What is to be kept of a picture or a film, and what was seen on the way.
 #[derive(Debug)]
 pub struct Plan {
     parts: Vec<Part>,
@@ -47,7 +56,7 @@ pub struct Plan {
     pub end: u64,
 }
 
-/// Goes through a picture. One that contradicts itself is refused with `type_not_allowed`.
+/// Goes through a picture or a film. One that contradicts itself is refused with `type_not_allowed`.
 pub(super) fn plan<R: Read + Seek>(kind: Kind, file: R) -> Result<Plan> {
     let mut walk = Walk::new(file)?;
     let plan = match kind {
@@ -56,8 +65,15 @@ pub(super) fn plan<R: Read + Seek>(kind: Kind, file: R) -> Result<Plan> {
         Kind::Gif => gif::plan(&mut walk)?,
         Kind::Webp => webp::plan(&mut walk)?,
         Kind::Bmp => Plan::whole(picture::bmp(&mut walk)?, walk.length()),
-        Kind::Tiff => Plan::whole(picture::tiff(&mut walk)?, walk.length()),
-        _ => Plan::whole(picture::heif(&mut walk)?, walk.length()),
+        Kind::Tiff => {
+            let picture = picture::tiff(&mut walk)?;
+            tiff::over(&mut walk)?.plan(&mut walk, picture)?
+        }
+        Kind::Avif | Kind::Heic | Kind::Heif => {
+            let picture = picture::heif(&mut walk)?;
+            heif::over(&mut walk)?.plan(&mut walk, picture)?
+        }
+        _ => film::over(&mut walk)?.plan(&mut walk, Picture::default())?,
     };
     let stripped = matches!(kind, Kind::Jpeg | Kind::Png | Kind::Gif | Kind::Webp);
     if stripped && !plan.picture.is_sized() { Err(damaged()) } else { Ok(plan) }
@@ -76,9 +92,14 @@ impl Plan {
     fn keep(&mut self, range: Range<u64>) -> Result<()> {
         match self.parts.last_mut() {
             Some(Part::Kept(last)) if last.end == range.start => last.end = range.end,
+            _ if range.is_empty() => {}
             _ => self.part(Part::Kept(range))?,
         }
         Ok(())
+    }
+
+    fn zeros(&mut self, size: u64) -> Result<()> {
+        if size == 0 { Ok(()) } else { self.part(Part::Zeros(size)) }
     }
 
     fn put(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -109,6 +130,9 @@ impl Plan {
         for part in &self.parts {
             match part {
                 Part::New(bytes) => to.write_all(bytes).map_err(disk)?,
+                Part::Zeros(size) => {
+                    io::copy(&mut io::repeat(0).take(*size), &mut to).map_err(disk)?;
+                }
                 Part::Kept(range) => {
                     from.seek(SeekFrom::Start(range.start)).map_err(disk)?;
                     let size = range.end - range.start;

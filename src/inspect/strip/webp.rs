@@ -108,6 +108,7 @@ fn lay_out<R: Read + Seek>(walk: &mut Walk<R>, plan: &mut Plan, chunks: &[Chunk]
         match part {
             super::Part::Kept(range) => plan.keep(range)?,
             super::Part::New(bytes) => plan.put(bytes)?,
+            super::Part::Zeros(size) => plan.zeros(size)?,
         }
     }
     Ok(())
@@ -138,11 +139,35 @@ fn measure<R: Read + Seek>(walk: &mut Walk<R>, name: [u8; 4], size: u64, plan: &
             plan.picture.raster((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1);
         }
         b"ANMF" if size >= 16 => {
+            let end = walk.ahead(size)?.end;
             walk.skip(6)?;
             plan.picture.frame(long(walk.bytes()?), long(walk.bytes()?));
+            walk.skip(4)?;
+            pixels(walk, end, plan)?;
         }
         b"VP8X" | b"VP8 " | b"VP8L" | b"ANMF" => return Err(damaged()),
         _ => {}
     }
     Ok(())
+}
+
+/// What a frame is made of: its pixels, maybe with what is transparent in front of them. They say once more how large they
+/// are, and a decoder makes room for that before it sees that the frame is smaller.
+fn pixels<R: Read + Seek>(walk: &mut Walk<R>, end: u64, plan: &mut Plan) -> Result<()> {
+    let (name, size) = inner(walk, end)?;
+    match &name {
+        b"ALPH" => {
+            walk.skip(size + (size & 1))?;
+            let (name, size) = inner(walk, end)?;
+            if name == *b"VP8 " { measure(walk, name, size, plan) } else { Err(damaged()) }
+        }
+        b"VP8 " | b"VP8L" => measure(walk, name, size, plan),
+        _ => Err(damaged()),
+    }
+}
+
+/// The name and the size of a chunk in a frame that ends there.
+fn inner<R: Read + Seek>(walk: &mut Walk<R>, end: u64) -> Result<([u8; 4], u64)> {
+    let (name, size) = (walk.bytes()?, u64::from(u32::from_le_bytes(walk.bytes()?)));
+    if walk.at() + size > end { Err(damaged()) } else { Ok((name, size)) }
 }

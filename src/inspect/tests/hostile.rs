@@ -144,6 +144,13 @@ fn a_picture_that_becomes_too_large_is_refused() {
     let mut within = samples::webp(4, 4);
     within[21..25].copy_from_slice(&0x0fff_ffffu32.to_le_bytes());
     let tall = samples::webp_with(&samples::webp(4, 4), (16_000, 16_000), 0, &[]);
+    // Lossy pixels: only their header matters.
+    let lossy = |edge: u16| {
+        let header = [b"\x10\0\0\x9d\x01\x2a".as_slice(), &edge.to_le_bytes(), &edge.to_le_bytes(), &[0; 8]].concat();
+        samples::riff_chunk(b"VP8 ", &header)
+    };
+    let alpha = samples::riff_chunk(b"ALPH", &[0; 5]);
+    assert_eq!(reason("a.webp", &samples::animation((8, 8), &[&alpha, &lossy(8)])), None);
     for (what, name, bytes) in [
         ("a png of 30,000 by 30,000", "a.png", png),
         ("an edge of 30,001", "a.png", strip),
@@ -152,6 +159,9 @@ fn a_picture_that_becomes_too_large_is_refused() {
         ("an animated png of 33 frames", "a.png", samples::png_with(&samples::png(4, 4), &frames)),
         ("a webp whose canvas is large", "a.webp", tall),
         ("a webp whose picture is larger than its canvas", "a.webp", samples::webp_with(&within, (4, 4), 0, &[])),
+        ("a webp whose frame is larger than it says", "a.webp", samples::animation((8, 8), &[&within[12..]])),
+        ("the same without loss", "a.webp", samples::animation((8, 8), &[&lossy(16_000)])),
+        ("the same behind what is transparent", "a.webp", samples::animation((8, 8), &[&alpha, &lossy(16_000)])),
         ("a bitmap", "a.bmp", samples::bmp(i32::MAX, i32::MIN)),
         ("a tiff", "a.tif", samples::tiff(30_000, 30_000, 1)),
         ("a heic", "a.heic", samples::heif(b"heic", (30_000, 30_000), false)),
@@ -182,6 +192,14 @@ fn a_picture_that_contradicts_itself_is_refused() {
         ("a chunk without an end", "a.png", png[..50].to_vec()),
         ("a gif without a picture", "a.gif", gif[..13].to_vec()),
         ("a webp that is cut off", "a.webp", webp[..webp.len() - 2].to_vec()),
+        ("a frame of nothing", "a.webp", samples::animation((8, 8), &[])),
+        ("a frame of something else", "a.webp", samples::animation((8, 8), &[&samples::riff_chunk(b"odd ", &[0; 16])])),
+        ("a frame that ends before its pixels", "a.webp", { samples::animation((8, 8), &[&webp[12..24], &[0xff; 4]]) }),
+        (
+            "a frame whose transparency is not followed by pixels with loss",
+            "a.webp",
+            samples::animation((8, 8), &[&samples::riff_chunk(b"ALPH", &[0; 5]), &webp[12..]]),
+        ),
         ("a webp of nothing", "a.webp", b"RIFF\x04\0\0\0WEBP".to_vec()),
         ("a webp that ends before it begins", "a.webp", [b"RIFF\0\0\0\0".as_slice(), &webp[8..]].concat()),
     ] {

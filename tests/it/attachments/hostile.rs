@@ -64,7 +64,8 @@ async fn what_is_not_what_it_says_is_refused_and_nothing_is_left_of_it() {
         // Wrong magic.
         ("a program that says it is a picture", "a.png", Some("image/png"), program.clone(), 400, "type_not_allowed"),
         ("a program", "a", None, program, 400, "type_not_allowed"),
-        ("a photo with another name", "a.png", Some("image/png"), jpeg.clone(), 400, "type_mismatch"),
+        ("an invoice with a photo's name", "a.png", Some("image/png"), samples::pdf(), 400, "type_mismatch"),
+        ("a text of a photo's type", "a.txt", Some("image/png"), text.clone(), 400, "type_mismatch"),
         ("a photo of another type", "a.jpg", Some("application/pdf"), jpeg.clone(), 400, "type_mismatch"),
         ("an archive", "a.zip", Some("application/zip"), zip.clone(), 400, "type_not_allowed"),
         // Polyglots.
@@ -101,6 +102,9 @@ async fn what_is_not_what_it_says_is_refused_and_nothing_is_left_of_it() {
     assert_eq!(world.history(&ana, &place, 0).await, [Value::Null; 0], "nothing was said");
     // As large as it may be, it is taken.
     assert_eq!(upload(&ana, "a.png", None, &png_of(7_000, 7_000)).await.0, 201);
+    // A picture under another picture's name is what it is, for everybody.
+    let (status, photo) = upload(&ana, "photo.jpg", Some("image/jpeg"), &samples::webp(8, 8)).await;
+    assert_eq!((status, &photo["name"], &photo["type"]), (201, &json!("photo.webp"), &json!("image/webp")));
     world.stop().await;
 }
 

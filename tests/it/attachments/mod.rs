@@ -105,6 +105,12 @@ impl Got {
     }
 }
 
+/// What an instance counts.
+async fn metrics(world: &World) -> String {
+    let got = world.rest.request(Method::GET, "/metrics").send().await.expect("an answer");
+    got.text().await.expect("text")
+}
+
 /// Where an attachment is.
 fn path(attachment: &Value) -> String {
     format!("/api/attachments/{}", id(attachment))

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::presign::{announced, announcement, brought, complete, on};
-use super::{Kept, download, files, folder, form, get, id, part, path, send, sent, upload, uploaded};
+use super::{Kept, download, files, folder, form, get, id, metrics, part, path, send, sent, upload, uploaded};
 use crate::drills::evidence::database;
 use crate::outage::Database;
 use crate::support::client::{Person, Rest, reply};
@@ -70,6 +70,10 @@ async fn without_its_store_nothing_is_half_attached_and_chat_goes_on() {
     refused(away, upload(&ana, "large.txt", None, &vec![b'x'; 6 << 20])).await;
     refused(away, form_with(&ana, &conversation, b"four")).await;
     refused(away, complete(&ana, &ticket["attachment"])).await;
+    let counted = metrics(&world).await;
+    for line in ["shoptalk_attachments_up 0\n", "shoptalk_uploads_total{outcome=\"failed\"} 6\n"] {
+        assert!(counted.contains(line), "{line} is missing in\n{counted}");
+    }
     let got = get(&ben, &path(&one), &[]).await;
     assert_eq!(got.reason(), (503, away.to_owned()));
     let answer = hers.call("sendMessage", &message(&conversation, "still here")).await;

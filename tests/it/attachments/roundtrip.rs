@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use shoptalk::app::Roles;
 
-use super::{Kept, download, form, get, id, part, path, samples, send, sent, upload, uploaded, with};
+use super::presign::{announced, announcement, brought, complete};
+use super::{Kept, download, form, get, id, metrics, part, path, samples, send, sent, upload, uploaded, with};
 use crate::support::client::{Person, reply};
 use crate::support::messages::shown;
 use crate::support::socketio::Raw;
@@ -218,6 +219,30 @@ async fn ten_attachments_are_a_message_and_eleven_are_not() {
         let (answered, sent) = reply(request.send().await.expect("an answer")).await;
         assert_eq!(answered, status, "{sent}");
         assert!(answered == 413 || sent["attachments"].as_array().is_some_and(|all| all.len() == files), "{sent}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_uploads_is_counted() {
+    let world = World::start().await;
+    let ana = world.person("Ana").await;
+    let bytes = samples::pdf();
+    uploaded(&ana, "invoice.pdf", &bytes).await;
+    let ticket = announced(&ana, &announcement("brought.txt", b"brought")).await;
+    brought(&world, &ticket, b"brought").await;
+    for _ in 0..2 {
+        assert_eq!(complete(&ana, &ticket["attachment"]).await.0, 200);
+    }
+    assert_eq!(upload(&ana, "invoice.pdf.exe", None, &bytes).await.0, 400);
+    let counted = metrics(&world).await;
+    for line in [
+        "shoptalk_attachments_up 1\n".to_owned(),
+        "shoptalk_uploads_total{outcome=\"taken\"} 2\n".to_owned(),
+        "shoptalk_uploads_total{outcome=\"refused\"} 1\n".to_owned(),
+        format!("shoptalk_upload_bytes_total {}\n", bytes.len() + 7),
+    ] {
+        assert!(counted.contains(&line), "{line} is missing in\n{counted}");
     }
     world.stop().await;
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{download, get, id, path, samples, send, sent, upload, uploaded};
+use super::{download, get, id, metrics, path, samples, send, sent, upload, uploaded};
 use crate::support::messages::shown;
 use crate::support::socket::Socket;
 use crate::support::until;
@@ -217,6 +217,11 @@ async fn nobody_gets_what_is_harmful_and_its_uploader_is_told() {
     assert_eq!(world.history(&ben, &conversation, 2).await.len(), 2);
     assert!(his.drain("attachmentUpdated").await.iter().all(|told| told["attachment"]["id"] != kept["id"]));
     assert_eq!(noted(&ben).await, [Value::Null; 0]);
+    let counted = metrics(&world).await;
+    for (verdict, count) in [("infected", 2), ("clean", 1)] {
+        let line = format!("shoptalk_scans_total{{verdict=\"{verdict}\"}} {count}\n");
+        assert!(counted.contains(&line), "{line} is missing in\n{counted}");
+    }
     assert_eq!(world.dead_letters().await, 0);
     world.stop().await;
 }

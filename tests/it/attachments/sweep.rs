@@ -14,7 +14,7 @@ use shoptalk::app::Roles;
 use shoptalk::blob::OWNER;
 
 use super::presign::{announced, announcement, brought};
-use super::{Kept, download, folder, get, id, path, samples, sent, uploaded};
+use super::{Kept, download, folder, get, id, metrics, path, samples, sent, uploaded};
 use crate::drills::evidence::database;
 use crate::support::messages::{call, delete};
 use crate::support::until;
@@ -120,6 +120,8 @@ async fn what_nobody_needs_goes_and_everything_else_stays() {
     let left = |kept: &Kept| (kept.objects.len(), kept.spools.len(), kept.attachments, kept.blobs);
     until("the rest is gone", || Kept::of(&world), |kept| left(kept) == (5, 1, 4, 4)).await;
     swept(&folder(&world)).await;
+    let line = "shoptalk_swept_total{what=\"attachments\"} 5\n";
+    until("they are counted", || metrics(&world), |counted| counted.contains(line)).await;
     let end = Kept::of(&world).await;
     assert_eq!(left(&end), (5, 1, 4, 4), "{end:#?}");
     assert!(end.objects.contains(&on_its_way[0]) && end.spools.contains(&on_its_way[1]), "{end:#?}");
