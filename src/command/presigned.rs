@@ -165,14 +165,20 @@ impl Commands {
         self.uploads.counted(self.limited(actor.user_id, self.take_over(record, announced, trace)).await)
     }
 
-    async fn take_over(&self, record: Record, announced: Announced, trace: Option<TraceContext>) -> Result<Attachment> {
+    async fn take_over(
+        &self,
+        mut record: Record,
+        announced: Announced,
+        trace: Option<TraceContext>,
+    ) -> Result<Attachment> {
         let (id, key) = (record.id, incoming(record.id));
         let (spool, inspected) = self.fetch_announced(&record, &announced, &key).await?;
         self.store.set_blob(id, blob_of(record.owner_id, &inspected.sha256, inspected.media_type)).await?;
         let blob = self.keep_blob(&record, spool, &inspected).await?;
         let held = blob.id;
+        record.name.clone_from(&inspected.name);
         let attachment = self.see_to(record, blob, trace).await?;
-        let is_wanted = self.store.complete_attachment(id).await?;
+        let is_wanted = self.store.complete_attachment(id, &inspected.name).await?;
         let _ = self.uploads.blobs.delete(&key).await;
         if is_wanted {
             return Ok(attachment);

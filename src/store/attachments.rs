@@ -176,9 +176,9 @@ impl Store {
     }
 
     /// The bytes that were announced are here; says whether anybody wants them still.
-    pub async fn complete_attachment(&self, id: AttachmentId) -> Result<bool> {
+    pub async fn complete_attachment(&self, id: AttachmentId, name: &str) -> Result<bool> {
         let wanted = doc! { "_id": id.to_string(), "deletedAt": { "$exists": false } };
-        let update = doc! { "$unset": { "announced": "" } };
+        let update = doc! { "$unset": { "announced": "" }, "$set": { "name": name } };
         let done = self.write(self.collection::<Document>(NAME).update_one(wanted, update)).await?;
         Ok(done.matched_count > 0)
     }

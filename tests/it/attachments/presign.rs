@@ -125,7 +125,13 @@ async fn what_was_not_announced_is_refused(world: &World) {
     assert_eq!(complete(&ana, attachment).await.1["state"], "ready");
     assert!(download(&ana, attachment).await == note);
 
-    // It is looked at like any other.
+    // It is looked at like any other, and called what it is.
+    let picture = samples::png(4, 3);
+    let ticket = announced(&ana, &announcement("photo.jpg", &picture)).await;
+    brought(world, &ticket, &picture).await;
+    for _ in 0..2 {
+        assert_eq!(complete(&ana, &ticket["attachment"]).await.1["name"], "photo.png");
+    }
     let page = b"<!DOCTYPE html><script>alert(1)</script>".as_slice();
     for (name, expected) in [("page.png", "type_not_allowed"), ("page.txt", "type_not_allowed")] {
         let ticket = announced(&ana, &announcement(name, page)).await;
@@ -189,7 +195,7 @@ async fn what_was_taken_back_is_not_completed() {
     assert_eq!(ana.delete(&path(&gone["attachment"])).await.0, 204);
     let complete = async |ticket: &Value| {
         let id = id(&ticket["attachment"]).parse().expect("an id");
-        store.complete_attachment(id).await.expect("an answer")
+        store.complete_attachment(id, "c.txt").await.expect("an answer")
     };
     assert!(complete(&kept).await && complete(&kept).await, "it may be said twice");
     assert!(!complete(&gone).await);
