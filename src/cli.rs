@@ -146,7 +146,7 @@ fn tell(text: &str) {
 
 /// Threads for work that waits, at most: each keeps some memory of its own. Nothing here takes them all: work on files, on
 /// passwords and on pictures each has a bound of its own below it.
-const WAITING_THREADS: usize = 16;
+const WAITING_THREADS: usize = 10;
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

@@ -21,7 +21,7 @@ use super::link::Failure;
 /// How long it may take until bytes are on disk, with many others that want to get there.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Work on files at once, at most. Each takes a thread, and what a thread allocates stays with it: most of a megabyte.
-static THREADS: Semaphore = Semaphore::const_new(8);
+static THREADS: Semaphore = Semaphore::const_new(4);
 /// So much is read at once.
 const PIECE: u64 = 128 << 10;
 

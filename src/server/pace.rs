@@ -13,8 +13,8 @@ use poem::web::{LocalAddr, RemoteAddr};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 
-/// Bytes of a step.
-const STEP: u64 = 32 << 10;
+/// Bytes of a step: a little less than a power of two, or the buffer for the next one would be twice as large.
+const STEP: u64 = 60 << 10;
 
 /// Takes in connections.
 pub(crate) struct Paced(TcpAcceptor);

@@ -25,7 +25,7 @@ const WORDS: usize = 64 << 10;
 /// What a part without a byte takes of them.
 const EMPTY: usize = 64;
 /// Bytes that are looked through at once.
-const PIECE: usize = 32 << 10;
+const PIECE: usize = 60 << 10;
 /// Bytes between two parts that are wanted: they are collected until it is known what they are.
 const BETWEEN: usize = 1 << 20;
 
