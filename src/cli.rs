@@ -144,8 +144,8 @@ fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Threads for work that waits, at most: each keeps some memory of its own. Nothing here takes them all: work on files, on
-/// passwords and on pictures each has a bound of its own below it.
+/// Threads for work that waits, at most: each keeps some memory of its own. Files take four of them, looking at what came
+/// in two, and smaller pictures and the sweep one each; passwords have threads of their own.
 const WAITING_THREADS: usize = 10;
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {

@@ -125,13 +125,7 @@ async fn what_was_not_announced_is_refused(world: &World) {
     assert_eq!(complete(&ana, attachment).await.1["state"], "ready");
     assert!(download(&ana, attachment).await == note);
 
-    // It is looked at like any other, and called what it is.
-    let picture = samples::png(4, 3);
-    let ticket = announced(&ana, &announcement("photo.jpg", &picture)).await;
-    brought(world, &ticket, &picture).await;
-    for _ in 0..2 {
-        assert_eq!(complete(&ana, &ticket["attachment"]).await.1["name"], "photo.png");
-    }
+    // It is looked at like any other.
     let page = b"<!DOCTYPE html><script>alert(1)</script>".as_slice();
     for (name, expected) in [("page.png", "type_not_allowed"), ("page.txt", "type_not_allowed")] {
         let ticket = announced(&ana, &announcement(name, page)).await;
@@ -182,6 +176,19 @@ pub(super) async fn brought_to_a_folder_what_was_not_announced_is_refused() {
     let (status, said) = bring(&world, &one, &vec![b'x'; 1_048_577]).await;
     assert!(status == 413 && said.contains("attachment_too_large"), "{status} {said}");
     assert_eq!(Kept::of(&world).await.objects, kept.objects);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_brought_is_called_what_it_is() {
+    let world = World::start().await;
+    let ana = world.person("Ana").await;
+    let picture = samples::png(4, 3);
+    let ticket = announced(&ana, &announcement("photo.jpg", &picture)).await;
+    brought(&world, &ticket, &picture).await;
+    for _ in 0..2 {
+        assert_eq!(complete(&ana, &ticket["attachment"]).await.1["name"], "photo.png");
+    }
     world.stop().await;
 }
 
