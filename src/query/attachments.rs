@@ -135,7 +135,8 @@ impl Queries {
         let now = self.clock.now();
         let user_id = self.uploads.links.check(Purpose::Download, id, link, now)?;
         // Nobody is more by a link than a user of the shop: agents see no more with it than where they take part.
-        let expires_at = Timestamp::from_millis(link.expires.saturating_mul(1_000));
+        // It was good when it came, and stays so for this request: one that ends meanwhile is not an expired token.
+        let expires_at = now.plus_seconds(60);
         Ok(Actor { user_id, name: "".into(), role: Role::Buyer, expires_at })
     }
 
